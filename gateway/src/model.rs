@@ -1,0 +1,11 @@
+//! The values that the whole gateway speaks of: ids, APIs, plugins, sessions, records, paths.
+//!
+//! Values only. Nothing here does I/O, knows a clock, or a shape of somebody else's (Tyk JSON, WIT, Redis).
+
+pub mod api;
+pub mod gateway;
+pub mod id;
+pub mod path;
+pub mod plugin;
+pub mod record;
+pub mod session;

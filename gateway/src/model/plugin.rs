@@ -1,0 +1,277 @@
+//! What the operator says of plugins: where a hook is, what a plugin may do, how much it may use.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::id::PluginName;
+
+/// A point in the life of a request at which plugins run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// Before anything else.
+    Pre,
+    /// Instead of, or beside, built-in authentication.
+    Auth,
+    /// Right after authentication.
+    PostAuth,
+    /// On matching method and path.
+    Endpoint,
+    /// Last before the upstream.
+    Post,
+    /// On the way back.
+    Response,
+    /// After the response has left.
+    Analytics,
+}
+
+impl Hook {
+    /// All hooks, in the order in which a request meets them.
+    pub const ALL: [Self; 7] =
+        [Self::Pre, Self::Auth, Self::PostAuth, Self::Endpoint, Self::Post, Self::Response, Self::Analytics];
+
+    /// The name in definitions, metrics and logs. The contract writes `post-auth` where this is `post_auth`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pre => "pre",
+            Self::Auth => "auth",
+            Self::PostAuth => "post_auth",
+            Self::Endpoint => "endpoint",
+            Self::Post => "post",
+            Self::Response => "response",
+            Self::Analytics => "analytics",
+        }
+    }
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a failing plugin means for its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The request ends with an error.
+    #[default]
+    Reject,
+    /// The request goes on as if the plugin were not there. Never for `auth` and `analytics`.
+    Continue,
+}
+
+/// The ways in which a plugin can fail, each counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// There is no loaded version of the plugin.
+    Load,
+    /// The guest stopped itself or broke a rule of WebAssembly: `panic!`, stack overflow, out of bounds.
+    Trap,
+    /// It used up its fuel.
+    Fuel,
+    /// Its time was over.
+    Deadline,
+    /// It asked for more memory than it may have, and ended over it.
+    Memory,
+    /// It went over a limit of host calls.
+    HostCall,
+    /// What it returned is not valid.
+    BadOutput,
+    /// No instance was free in time.
+    Busy,
+    /// It said so itself, with `err`.
+    Plugin,
+}
+
+impl FailureKind {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Load,
+        Self::Trap,
+        Self::Fuel,
+        Self::Deadline,
+        Self::Memory,
+        Self::HostCall,
+        Self::BadOutput,
+        Self::Busy,
+        Self::Plugin,
+    ];
+
+    /// The name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Trap => "trap",
+            Self::Fuel => "fuel",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::HostCall => "host_call",
+            Self::BadOutput => "bad_output",
+            Self::Busy => "busy",
+            Self::Plugin => "plugin_error",
+        }
+    }
+}
+
+/// What an operator can grant to a plugin, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Capability {
+    /// Lines in the gateway's log.
+    Log,
+    /// Values kept between requests.
+    Kv,
+    /// Metrics on the gateway's page.
+    Metrics,
+    /// Stored sessions by key.
+    Sessions,
+    /// Secrets by name.
+    Secrets,
+    /// `wasi:http/outgoing-handler`.
+    OutgoingHttp,
+    /// Send a request to another host or API.
+    Upstream,
+    /// Call other APIs of the gateway.
+    Apis,
+    /// Edit rate, quota, rights, expiry of a session.
+    SessionLimits,
+}
+
+impl Capability {
+    /// All capabilities.
+    pub const ALL: [Self; 9] = [
+        Self::Log,
+        Self::Kv,
+        Self::Metrics,
+        Self::Sessions,
+        Self::Secrets,
+        Self::OutgoingHttp,
+        Self::Upstream,
+        Self::Apis,
+        Self::SessionLimits,
+    ];
+
+    /// The name in definitions and in `describe`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Kv => "kv",
+            Self::Metrics => "metrics",
+            Self::Sessions => "sessions",
+            Self::Secrets => "secrets",
+            Self::OutgoingHttp => "outgoing-http",
+            Self::Upstream => "upstream",
+            Self::Apis => "apis",
+            Self::SessionLimits => "session-limits",
+        }
+    }
+
+    /// Finds a capability by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.as_str() == name)
+    }
+
+    /// Whether this version of the gateway offers it. One that is not offered is refused when a plugin loads.
+    pub const fn offered(self) -> bool {
+        matches!(self, Self::Log | Self::Kv | Self::Metrics | Self::Upstream | Self::SessionLimits)
+    }
+}
+
+/// A plugin as the configuration declares it.
+#[derive(Debug, Clone)]
+pub struct PluginSpec {
+    /// The name by which APIs use it.
+    pub name: PluginName,
+    /// The component file; absolute, or relative to the working directory.
+    pub file: PathBuf,
+    /// What it may do beyond computing.
+    pub grants: Vec<Capability>,
+    /// How instances are used.
+    pub isolation: Isolation,
+    /// What one call may use.
+    pub limits: Limits,
+}
+
+/// How many calls an instance serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Every call gets a fresh instance: nothing leaks from one caller to the next.
+    Request,
+    /// Instances are kept, for the same API and configuration, and retired as told here, and after any failure.
+    Reuse {
+        /// Calls after which an instance is retired.
+        calls_max: u64,
+        /// Bytes of linear memory above which an instance is retired after its call.
+        memory_high_water_bytes: u64,
+    },
+}
+
+/// What one call of a plugin may use. Every key has a default that is safe for a stranger's plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Fuel for a call, about one a WebAssembly instruction.
+    pub fuel: u64,
+    /// Wall time of a call, host calls included.
+    pub deadline: Duration,
+    /// Linear memory of an instance, in bytes.
+    pub memory_bytes_max: u64,
+    /// Elements of its tables.
+    pub table_elements_max: u64,
+    /// Bytes that host calls of one call may carry from the guest.
+    pub host_call_bytes_max: u64,
+    /// Number of host calls (`kv`, `metrics`) of one call.
+    pub host_calls_max: u32,
+    /// Log lines of one call; more are dropped and counted.
+    pub log_lines_max: u32,
+    /// Log bytes of one call; more are dropped and counted.
+    pub log_bytes_max: u64,
+    /// Random bytes of one call.
+    pub random_bytes_max: u64,
+    /// The largest body handed to the plugin, whatever it declares.
+    pub body_in_bytes_max: u64,
+    /// The largest body taken from the plugin.
+    pub body_out_bytes_max: u64,
+    /// Header fields in what the plugin returns.
+    pub header_count_max: u32,
+    /// Bytes of names and values of header fields in what the plugin returns.
+    pub header_bytes_max: u64,
+    /// Calls of the plugin at one time, over all APIs and cores.
+    pub concurrency_max: u32,
+    /// How long a call waits for an instance before it fails as busy.
+    pub instance_wait: Duration,
+    /// The largest component file.
+    pub file_bytes_max: u64,
+    /// Compile time.
+    pub compile_time_max: Duration,
+    /// Keys that the plugin may hold in `kv`, for each API.
+    pub kv_keys_max: u32,
+    /// Bytes of a key.
+    pub kv_key_bytes_max: u32,
+    /// Bytes of a value.
+    pub kv_value_bytes_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fuel: 50_000_000,
+            deadline: Duration::from_millis(100),
+            memory_bytes_max: 64 << 20,
+            table_elements_max: 20_000,
+            host_call_bytes_max: 4 << 20,
+            host_calls_max: 1_000,
+            log_lines_max: 20,
+            log_bytes_max: 8 << 10,
+            random_bytes_max: 64 << 10,
+            body_in_bytes_max: 1 << 20,
+            body_out_bytes_max: 4 << 20,
+            header_count_max: 128,
+            header_bytes_max: 32 << 10,
+            concurrency_max: 256,
+            instance_wait: Duration::from_millis(50),
+            file_bytes_max: 32 << 20,
+            compile_time_max: Duration::from_secs(60),
+            kv_keys_max: 10_000,
+            kv_key_bytes_max: 256,
+            kv_value_bytes_max: 64 << 10,
+        }
+    }
+}
