@@ -1,0 +1,6 @@
+//! Stile: an HTTP API gateway whose plugins are WebAssembly components.
+//!
+//! `ARCHITECTURE.md` beside this folder is the map.
+
+pub mod message;
+pub mod model;

@@ -1,1 +1,3 @@
+//! The `stile` command.
+
 fn main(){}

@@ -1,0 +1,186 @@
+//! The gateway's own settings: addresses, limits, logs, the memory that plugins share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::api::Api;
+use super::plugin::PluginSpec;
+
+/// The whole configuration, read and checked.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// Where callers connect.
+    pub listeners: Vec<Listener>,
+    /// The control port: health and metrics.
+    pub control: SocketAddr,
+    /// Threads that serve requests; one for each core by default.
+    pub workers: usize,
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What callers may use.
+    pub limits: ServerLimits,
+    /// What all plugins together may use.
+    pub runtime: Runtime,
+    /// What is logged.
+    pub log: Log,
+    /// Where analytics records go.
+    pub analytics: AnalyticsSink,
+    /// The plugins that APIs may use.
+    pub plugins: Vec<PluginSpec>,
+    /// The APIs.
+    pub apis: Vec<Api>,
+}
+
+/// One address on which callers connect.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Address and port; port 0 takes any.
+    pub address: SocketAddr,
+    /// Certificate and key; cleartext where there is none.
+    pub tls: Option<ListenerTls>,
+}
+
+/// Files of a listener's certificate. They are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// The chain, in PEM.
+    pub certificate: PathBuf,
+    /// The private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// What callers may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Connections at one time, over all listeners and cores.
+    pub connections_max: usize,
+    /// Bytes of a request's head, or of a header list in HTTP/2.
+    pub header_bytes_max: usize,
+    /// Header fields of a request.
+    pub header_count_max: usize,
+    /// Time to send a request's head, from the first byte or, on a fresh connection, from its opening.
+    pub header_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// TLS handshake.
+    pub tls_handshake_timeout: Duration,
+    /// Streams at one time on an HTTP/2 connection.
+    pub http2_streams_max: u32,
+    /// Age at which an HTTP/2 connection is asked to end (`GOAWAY`).
+    pub http2_connection_age_max: Duration,
+    /// How long requests in flight may take after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            header_bytes_max: 32 << 10,
+            header_count_max: 128,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            tls_handshake_timeout: Duration::from_secs(10),
+            http2_streams_max: 128,
+            http2_connection_age_max: Duration::from_secs(3600),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What all plugins together may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Instances at one time; `None` lets start-up choose by the machine.
+    pub instances_max: Option<u32>,
+    /// Linear memory of all instances, in bytes; `None` takes half of what the machine or its cgroup has.
+    pub memory_bytes_max: Option<u64>,
+    /// The largest linear memory that any plugin's limit may name.
+    pub instance_memory_bytes_max: u64,
+    /// Bytes of linear memory that stay resident in a slot between calls.
+    pub keep_resident_bytes: usize,
+    /// Where compiled plugins are kept; `None` compiles at each start.
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes of that folder.
+    pub cache_bytes_max: u64,
+    /// The time between two looks at running guests.
+    pub tick: Duration,
+    /// Bytes of `kv` of all plugins together.
+    pub kv_bytes_max: u64,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            instances_max: None,
+            memory_bytes_max: None,
+            instance_memory_bytes_max: 256 << 20,
+            keep_resident_bytes: 256 << 10,
+            cache_dir: None,
+            cache_bytes_max: 1 << 30,
+            tick: Duration::from_micros(500),
+            kv_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Text, JSON, or text on a terminal and JSON otherwise.
+    pub format: LogFormat,
+    /// A filter such as `info` or `info,stile::plugin=debug`.
+    pub filter: String,
+    /// Which requests get a line.
+    pub access: AccessLog,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// JSON, one object a line.
+    Json,
+}
+
+/// Which requests get a line in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// Those that ended with a status of 500 or above.
+    #[default]
+    Errors,
+    /// All.
+    All,
+}
+
+/// Where analytics records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalyticsSink {
+    /// The target.
+    pub target: AnalyticsTarget,
+    /// Records that may wait; more are dropped and counted.
+    pub queue_max: usize,
+    /// Records handed to an analytics plugin at once, at most.
+    pub batch_max: usize,
+}
+
+/// The kind of sink.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AnalyticsTarget {
+    /// Nowhere.
+    Off,
+    /// The gateway's log.
+    #[default]
+    Log,
+    /// A file, one JSON object a line, appended.
+    File(PathBuf),
+}
