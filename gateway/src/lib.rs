@@ -2,5 +2,9 @@
 //!
 //! `ARCHITECTURE.md` beside this folder is the map.
 
+pub mod clock;
 pub mod message;
 pub mod model;
+pub mod plugin;
+pub mod store;
+pub mod telemetry;

@@ -224,6 +224,30 @@ impl Api {
 }
 
 impl Origin {
+    /// Reads scheme and authority, such as `https://blue.internal:8443`; a path, user or anything more is refused.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uri = http::Uri::try_from(text).ok()?;
+        let tls = match uri.scheme_str()? {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        if authority.as_str().contains('@') || uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+            return None;
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if host.is_empty() {
+            return None;
+        }
+        let port = match authority.port() {
+            Some(port) => Some(port.as_u16()).filter(|port| *port != 0)?,
+            None if authority.as_str().ends_with(':') => return None,
+            None => if tls { 443 } else { 80 },
+        };
+        Some(Self { tls, host: host.into(), port })
+    }
+
     /// Host and port as they stand in a `Host` header: the port only where it is not the scheme's own.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };

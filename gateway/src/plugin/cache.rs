@@ -1,0 +1,161 @@
+//! Compiled components on disk, keyed by digest and engine settings.
+//!
+//! A compiled file is native code, so the folder belongs to the gateway alone, and each file carries a code made with a key
+//! that lies beside it: a file that was cut, swapped or written by somebody else is compiled anew.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Component;
+
+use super::description::Description;
+use super::load::Digest;
+
+/// A component that is ready to be linked, with its answer to `describe`.
+pub struct Artifact {
+    /// The compiled component.
+    pub component: Component,
+    /// What it says of itself.
+    pub description: Description,
+}
+
+/// The folder of compiled components. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<Folder>);
+
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    key: [u8; 32],
+    bytes_max: u64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Cache {
+    /// Opens the folder, or makes it. Refuses one that others may write to.
+    pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let metadata = fs::metadata(path)?;
+        let own = rustix::process::geteuid().as_raw();
+        if metadata.uid() != own || metadata.permissions().mode() & 0o022 != 0 {
+            let text = format!("`{}` must belong to the gateway's user and be writable by nobody else", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        let key = key(path)?;
+        let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self(Arc::new(Folder { path: path.to_owned(), key, bytes_max, hits, misses })))
+    }
+
+    /// Times that a component was found, and was not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.0.hits.load(Ordering::Relaxed), self.0.misses.load(Ordering::Relaxed))
+    }
+
+    /// The compiled component of this digest, if it is there and whole.
+    pub fn get(&self, engine: &wasmtime::Engine, digest: &Digest) -> Option<Artifact> {
+        let artifact = self.read(engine, digest);
+        let counter = if artifact.is_some() { &self.0.hits } else { &self.0.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        artifact
+    }
+
+    fn read(&self, engine: &wasmtime::Engine, digest: &Digest) -> Option<Artifact> {
+        let bytes = fs::read(self.file(engine, digest)).ok()?;
+        let (code, rest) = bytes.split_first_chunk::<32>()?;
+        if *code != self.code(digest, rest) {
+            return None;
+        }
+        let (length, rest) = rest.split_first_chunk::<8>()?;
+        let (description, compiled) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        let description = serde_json::from_slice(description).ok()?;
+        let component = deserialize(engine, compiled).ok()?;
+        Some(Artifact { component, description })
+    }
+
+    /// Keeps a compiled component. What goes wrong is logged: the gateway runs without its cache.
+    pub fn put(&self, engine: &wasmtime::Engine, digest: &Digest, artifact: &Artifact) {
+        if let Err(error) = self.write(engine, digest, artifact) {
+            tracing::warn!(path = %self.0.path.display(), %error, "compiled plugin not cached");
+        }
+    }
+
+    fn write(&self, engine: &wasmtime::Engine, digest: &Digest, artifact: &Artifact) -> io::Result<()> {
+        let description = serde_json::to_vec(&artifact.description)?;
+        let mut rest = u64::try_from(description.len()).unwrap_or(u64::MAX).to_le_bytes().to_vec();
+        rest.extend_from_slice(&description);
+        rest.extend(artifact.component.serialize().map_err(io::Error::other)?);
+        self.make_room(u64::try_from(rest.len()).unwrap_or(u64::MAX))?;
+        let target = self.file(engine, digest);
+        // Renamed into place: a reader has the old file or the new one, never a part.
+        let temporary = target.with_extension(format!("tmp{}", std::process::id()));
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(&self.code(digest, &rest))?;
+        file.write_all(&rest)?;
+        fs::rename(&temporary, &target)
+    }
+
+    /// Deletes the files that were used longest ago until so many bytes more fit.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        let mut files: Vec<(std::time::SystemTime, u64, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.0.path)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
+                files.push((metadata.accessed().or_else(|_| metadata.modified())?, metadata.len(), entry.path()));
+            }
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, size, path) in files {
+            if total.saturating_add(bytes) <= self.0.bytes_max {
+                break;
+            }
+            fs::remove_file(path)?;
+            total -= size;
+        }
+        Ok(())
+    }
+
+    fn file(&self, engine: &wasmtime::Engine, digest: &Digest) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        self.0.path.join(format!("{}-{:016x}.{EXTENSION}", digest.hex(), hasher.finish()))
+    }
+
+    /// Binds the content to its digest and to the key of the folder.
+    fn code(&self, digest: &Digest, content: &[u8]) -> [u8; 32] {
+        let inner = Sha256::new().chain_update(self.0.key).chain_update(digest.hex()).chain_update(content).finalize();
+        // Hashed again with the key, so that nothing can be appended to what was hashed first.
+        Sha256::new().chain_update(self.0.key).chain_update(inner).finalize().into()
+    }
+}
+
+#[expect(unsafe_code, reason = "loading native code is the point of the cache")]
+fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes were written by this gateway's `Component::serialize`: their code was checked with a key that only
+    // the owner of the folder can read, and the folder is writable by nobody else.
+    unsafe { Component::deserialize(engine, compiled) }
+}
+
+fn key(folder: &Path) -> io::Result<[u8; 32]> {
+    let file = folder.join("key");
+    if let Some(key) = fs::read(&file).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+        return Ok(key);
+    }
+    let mut key = [0; 32];
+    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut key)?;
+    let temporary = folder.join(format!("key.tmp{}", std::process::id()));
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?.write_all(&key)?;
+    fs::rename(&temporary, &file)?;
+    // Another gateway may have done the same: what stands there now counts.
+    fs::read(&file)?.try_into().map_err(|_| io::Error::other("key file has a wrong size"))
+}
+
+const EXTENSION: &str = "cwasm";

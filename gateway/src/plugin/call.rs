@@ -1,0 +1,362 @@
+//! One call of a plugin: with fuel, until a deadline, and what became of it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bumpalo::Bump;
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use super::engine::Engine;
+use super::failure::CallError;
+use super::host::{Host, HostLimit, Identity};
+use super::lane::SlowLane;
+use super::load::{Generation, Use};
+use super::pool::Worker;
+use super::v0_1::lift::{Invalid, Lift, SessionAction};
+use super::v0_1::{Exports, hooks, lower};
+use super::verdict::{
+    AuthVerdict, CredentialView, Facts, RecordVerdict, RequestView, ResponseEdit, ResponseView, Verdict,
+};
+use crate::model::plugin::{FailureKind, Limits};
+use crate::model::record::Record;
+use crate::model::session::Session;
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Wall time, waiting for an instance included.
+    pub time: Duration,
+    /// Of which waiting for an instance, or making one.
+    pub waited: Duration,
+    /// Fuel.
+    pub fuel: u64,
+    /// Log lines over the limit.
+    pub log_lines_dropped: u32,
+}
+
+/// A verdict or how the call failed, and what it used.
+pub struct Outcome<V> {
+    /// The verdict.
+    pub verdict: Result<V, CallError>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+impl Use {
+    /// Calls a `pre` function.
+    pub async fn pre(&self, worker: &Worker, facts: Facts<'_>, view: RequestView<'_>) -> Outcome<Verdict> {
+        let arena = Bump::new();
+        let reads = &self.function.reads;
+        let context = lower::context(&arena, &facts, &self.api, reads);
+        let request = lower::request(&arena, &view, &reads.headers);
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.pre.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, context, request).await
+        };
+        self.call(worker, guest, |action| self.lift().pre(action)).await
+    }
+
+    /// Calls an `auth` function.
+    pub async fn auth(
+        &self,
+        worker: &Worker,
+        facts: Facts<'_>,
+        view: RequestView<'_>,
+        credential: Option<CredentialView<'_>>,
+    ) -> Outcome<AuthVerdict> {
+        let arena = Bump::new();
+        let reads = &self.function.reads;
+        let context = lower::context(&arena, &facts, &self.api, reads);
+        let request = lower::request(&arena, &view, &reads.headers);
+        let credential = credential.as_ref().map(lower::credential);
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.auth.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, context, request, credential).await
+        };
+        self.call(worker, guest, |action| self.lift().auth(action)).await
+    }
+
+    /// Calls a `post-auth` function.
+    pub async fn post_auth(
+        &self,
+        worker: &Worker,
+        facts: Facts<'_>,
+        view: RequestView<'_>,
+        session: Option<&Session>,
+    ) -> Outcome<Verdict> {
+        let arena = Bump::new();
+        let reads = &self.function.reads;
+        let context = lower::context(&arena, &facts, &self.api, reads);
+        let request = lower::request(&arena, &view, &reads.headers);
+        let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.post_auth.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, context, request, session).await
+        };
+        self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
+    }
+
+    /// Calls an `endpoint` function. `path_params` are the template's, decoded.
+    pub async fn endpoint(
+        &self,
+        worker: &Worker,
+        facts: Facts<'_>,
+        view: RequestView<'_>,
+        path_params: &[(&str, String)],
+        session: Option<&Session>,
+    ) -> Outcome<Verdict> {
+        let arena = Bump::new();
+        let reads = &self.function.reads;
+        let context = lower::context(&arena, &facts, &self.api, reads);
+        let request = lower::request(&arena, &view, &reads.headers);
+        let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
+        let path_params: &[(&str, &str)] =
+            arena.alloc_slice_fill_iter(path_params.iter().map(|(name, value)| (*name, value.as_str())));
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.endpoint.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, context, request, path_params, session).await
+        };
+        self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
+    }
+
+    /// Calls a `post` function.
+    pub async fn post(
+        &self,
+        worker: &Worker,
+        facts: Facts<'_>,
+        view: RequestView<'_>,
+        session: Option<&Session>,
+    ) -> Outcome<Verdict> {
+        let arena = Bump::new();
+        let reads = &self.function.reads;
+        let context = lower::context(&arena, &facts, &self.api, reads);
+        let request = lower::request(&arena, &view, &reads.headers);
+        let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.post.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, context, request, session).await
+        };
+        self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
+    }
+
+    /// Calls a `response` function.
+    pub async fn response(
+        &self,
+        worker: &Worker,
+        facts: Facts<'_>,
+        request: RequestView<'_>,
+        response: ResponseView<'_>,
+        session: Option<&Session>,
+    ) -> Outcome<Vec<ResponseEdit>> {
+        let arena = Bump::new();
+        let reads = &self.function.reads;
+        let context = lower::context(&arena, &facts, &self.api, reads);
+        let request = lower::request(&arena, &RequestView { body: None, ..request }, &reads.request_headers);
+        let response = lower::response(&arena, &response, reads);
+        let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.response.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, context, request, response, session).await
+        };
+        self.call(worker, guest, |action| self.lift().response(action)).await
+    }
+
+    /// Calls an `analytics` function with some records of the API.
+    pub async fn analytics(&self, worker: &Worker, records: &[Record]) -> Outcome<Vec<RecordVerdict>> {
+        let arena = Bump::new();
+        let lowered: &[_] = arena
+            .alloc_slice_fill_iter(records.iter().map(|record| lower::record(&arena, record, &self.function.reads)));
+        let guest = async |store: &mut Store<Host>, instance: &Instance| {
+            let guest = export(self.generation.exports.analytics.as_ref())?.load(&mut *store, instance)?;
+            guest.call_handle(store, &self.function.name, lowered).await
+        };
+        self.call(worker, guest, |verdicts| self.lift().analytics(verdicts, records.len())).await
+    }
+
+    /// The largest body that this function is handed: what it declares, under the operator's limit.
+    pub fn body_bytes_max(&self) -> Option<u64> {
+        self.function.reads.body_bytes_max.map(|declared| declared.min(self.generation.limits.body_in_bytes_max))
+    }
+
+    fn lift(&self) -> Lift<'_> {
+        Lift { limits: &self.generation.limits, grants: &self.generation.spec.grants }
+    }
+
+    /// What all calls have in common: an instance, fuel, a deadline, and an answer to check.
+    async fn call<R, V>(
+        &self,
+        worker: &Worker,
+        guest: impl AsyncFnOnce(&mut Store<Host>, &Instance) -> wasmtime::Result<Result<R, String>>,
+        lift: impl FnOnce(R) -> Result<V, Invalid>,
+    ) -> Outcome<V> {
+        let begin = Instant::now();
+        let limits = &self.generation.limits;
+        let deadline = begin + limits.deadline;
+        let mut usage = Usage::default();
+        let verdict = async {
+            let mut lease = self.pool.lease(worker, deadline).await?;
+            usage.waited = lease.waited;
+            let Some((store, instance)) = lease.parts() else {
+                return Err(CallError::new(FailureKind::Busy, "instance is gone"));
+            };
+            let (answer, fuel, log_lines_dropped) =
+                run(&self.generation.engine, limits, store, deadline, async |store| guest(store, instance).await).await;
+            usage.fuel = fuel;
+            usage.log_lines_dropped = log_lines_dropped;
+            // A guest that says `err` is in order, and so is one whose answer is refused: both ended by themselves. But an
+            // invalid answer is a sign of something wrong inside, so its instance goes.
+            match answer? {
+                Err(text) => {
+                    lease.finish();
+                    Err(CallError::new(FailureKind::Plugin, &text))
+                }
+                Ok(answer) => {
+                    let verdict = lift(answer).map_err(|Invalid(reason)| CallError::new(FailureKind::BadOutput, &reason))?;
+                    lease.finish();
+                    Ok(verdict)
+                }
+            }
+        };
+        let verdict = verdict.await;
+        usage.time = begin.elapsed();
+        Outcome { verdict, usage }
+    }
+}
+
+/// Makes an instance and prepares it with its configuration.
+pub(super) async fn instantiate(
+    generation: &Generation,
+    identity: &Arc<Identity>,
+    lane: &SlowLane,
+    config: &str,
+    deadline: Instant,
+) -> Result<(Store<Host>, Instance), CallError> {
+    let (engine, limits) = (&generation.engine, &generation.limits);
+    let host = Host::new(limits.clone(), Some(identity.clone()), engine.memory().clone(), lane.clone());
+    let mut store = host.into_store(engine.wasmtime());
+    let prepared = async |store: &mut Store<Host>| {
+        let instance = generation.component.instantiate_async(&mut *store).await?;
+        let Some(lifecycle) = &generation.exports.lifecycle else { return Ok(Ok(instance)) };
+        let guest = lifecycle.load(&mut *store, &instance)?;
+        Ok(guest.call_init(store, config).await?.map(|()| instance))
+    };
+    let (instance, ..) = run(engine, limits, &mut store, deadline, prepared).await;
+    match instance? {
+        Ok(instance) => Ok((store, instance)),
+        Err(text) => Err(CallError::new(FailureKind::Plugin, &text)),
+    }
+}
+
+/// Asks a component what it is.
+pub(super) async fn describe(
+    engine: &Engine,
+    host: Host,
+    limits: &Limits,
+    component: &InstancePre<Host>,
+    exports: &Exports,
+) -> Result<hooks::description::PluginDescription, CallError> {
+    let mut store = host.into_store(engine.wasmtime());
+    let deadline = Instant::now() + limits.deadline;
+    let asked = async |store: &mut Store<Host>| {
+        let instance = component.instantiate_async(&mut *store).await?;
+        let guest = exports.description.load(&mut *store, &instance)?;
+        guest.call_describe(store).await
+    };
+    run(engine, limits, &mut store, deadline, asked).await.0
+}
+
+/// Runs a guest with whole allowances until its deadline, and tells how it ended, with the fuel and log lines it used.
+async fn run<R>(
+    engine: &Engine,
+    limits: &Limits,
+    store: &mut Store<Host>,
+    deadline: Instant,
+    guest: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<R>,
+) -> (Result<R, CallError>, u64, u32) {
+    let running = engine.ticker().enter();
+    store.data_mut().begin_call(deadline);
+    // `consume_fuel` is on, so this cannot fail.
+    let _ = store.set_fuel(limits.fuel);
+    store.set_epoch_deadline(1);
+    let ended = until(deadline, guest(store)).await;
+    drop(running);
+    let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+    let trace = store.data_mut().end_call();
+    let result = match ended {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) => Err(failure(&error, store.data(), &trace.printed)),
+        None => Err(CallError::new(FailureKind::Deadline, "its time was over in a host call")),
+    };
+    if result.is_ok() && !trace.printed.is_empty() {
+        let text = crate::telemetry::text::escaped_bytes(&trace.printed, PRINTED_BYTES_MAX);
+        tracing::debug!(target: "stile::guest", "printed: {text}");
+    }
+    (result, fuel, trace.log_lines_dropped)
+}
+
+/// Waits for the guest until its deadline. The timer is made when the guest first waits: most never do.
+async fn until<T>(deadline: Instant, guest: impl Future<Output = T>) -> Option<T> {
+    let mut guest = pin!(guest);
+    let first = poll_fn(|cx| {
+        Poll::Ready(match guest.as_mut().poll(cx) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        })
+    });
+    if let Some(answer) = first.await {
+        return Some(answer);
+    }
+    tokio::time::timeout_at(deadline.into(), guest).await.ok()
+}
+
+/// What kind of failure an error of the engine is.
+fn failure(error: &wasmtime::Error, host: &Host, printed: &[u8]) -> CallError {
+    let mut kind = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => FailureKind::Fuel,
+        Some(Trap::Interrupt) => FailureKind::Deadline,
+        Some(_) => FailureKind::Trap,
+        None if error.is::<HostLimit>() => FailureKind::HostCall,
+        None if error.is::<wasmtime_wasi::I32Exit>() => FailureKind::Trap,
+        // An error that left through guest code came from a host call; one outside of it, from reading the answer.
+        None if error.downcast_ref::<WasmBacktrace>().is_some() => FailureKind::HostCall,
+        None => FailureKind::BadOutput,
+    };
+    // A guest whose allocation is refused usually aborts: the trap is only how that shows.
+    if kind == FailureKind::Trap && host.limiter().was_refused() {
+        kind = FailureKind::Memory;
+    }
+    if kind == FailureKind::BadOutput && host.limiter().was_refused() {
+        kind = FailureKind::Memory;
+    }
+    let mut reason = format!("{:#}", error.root_cause());
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        let frames: Vec<&str> = backtrace.frames().iter().take(FRAMES_SHOWN).filter_map(|f| f.func_name()).collect();
+        if !frames.is_empty() {
+            reason = format!("{reason}; at {}", frames.join(" < "));
+        }
+    }
+    if !printed.is_empty() {
+        reason = format!("{reason}; printed: {}", String::from_utf8_lossy(printed).trim());
+    }
+    CallError::new(kind, &reason)
+}
+
+/// Runs a future of loading to its end, on a small runtime of its own: loading is not done on a serving thread.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| CallError::new(FailureKind::Load, &format!("cannot start a runtime: {error}")))?;
+    runtime.block_on(future)
+}
+
+fn export<T>(indices: Option<&T>) -> wasmtime::Result<&T> {
+    indices.ok_or_else(|| wasmtime::format_err!("the hook's interface is not exported"))
+}
+
+const FRAMES_SHOWN: usize = 6;
+const PRINTED_BYTES_MAX: usize = 1024;

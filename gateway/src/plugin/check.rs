@@ -1,0 +1,189 @@
+//! What is checked of a component before a byte of it runs, and before it is used.
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::CONTRACT;
+use super::description::Description;
+use super::failure::{LoadError, escaped_reason};
+use super::v0_1::{self, Exports};
+use crate::model::id::PluginName;
+use crate::model::plugin::{Capability, Hook, Limits, PluginSpec};
+
+/// That the bytes are a component at all, with words for the commonest mistake.
+pub fn is_component(plugin: &PluginName, wasm: &[u8]) -> Result<(), LoadError> {
+    match wasm.get(..8) {
+        Some(b"\0asm\x01\0\0\0") => Err(LoadError::CoreModule(plugin.clone())),
+        Some([b'\0', b'a', b's', b'm', ..]) => Ok(()),
+        _ => Err(LoadError::Compile { plugin: plugin.clone(), reason: "not a WebAssembly file".to_owned() }),
+    }
+}
+
+/// That its exports are the contract's, by name, version and type.
+pub fn types(plugin: &PluginName, component: &Component) -> Result<(), LoadError> {
+    let engine = component.engine();
+    let of_contract = format!("{}/description@{}", package(), version());
+    let mut has_description = false;
+    for (export, item) in component.component_type().exports(engine) {
+        let Some(rest) = export.strip_prefix(package()).and_then(|rest| rest.strip_prefix('/')) else { continue };
+        let (interface, found) = rest.split_once('@').unwrap_or((rest, ""));
+        if found != version() {
+            let found = escaped_reason(&format!("{}@{found}", package()));
+            return Err(LoadError::Version { plugin: plugin.clone(), found });
+        }
+        has_description |= export == of_contract;
+        let ComponentItem::ComponentInstance(_) = item.ty else {
+            let reason = "is not an interface".to_owned();
+            return Err(LoadError::Export { plugin: plugin.clone(), export: escaped_reason(interface), reason });
+        };
+    }
+    if !has_description {
+        let reason = format!("is missing: a plugin exports it for `{CONTRACT}` (the SDK does so by itself)");
+        return Err(LoadError::Export { plugin: plugin.clone(), export: of_contract, reason });
+    }
+    Ok(())
+}
+
+/// That it imports nothing that is not offered and granted, and wants nothing that is not. Returns its imports.
+pub fn imports(
+    spec: &PluginSpec,
+    component: &Component,
+    description: &Description,
+) -> Result<Vec<String>, LoadError> {
+    let plugin = &spec.name;
+    let mut imports = Vec::new();
+    for (import, _) in component.component_type().imports(component.engine()) {
+        match needed(import) {
+            Need::Nothing => {}
+            Need::Grant(capability) => granted(spec, capability, format!("imports `{}`:", escaped_reason(import)))?,
+            Need::Version(found) => {
+                return Err(LoadError::Version { plugin: plugin.clone(), found: escaped_reason(&found) });
+            }
+            Need::NotOffered(hint) => {
+                return Err(LoadError::Import { plugin: plugin.clone(), import: escaped_reason(import), hint });
+            }
+        }
+        imports.push(escaped_reason(import));
+    }
+    for wanted in &description.capabilities {
+        granted(spec, wanted.capability, "wants".to_owned())?;
+    }
+    imports.sort();
+    Ok(imports)
+}
+
+fn granted(spec: &PluginSpec, capability: Capability, wanted: String) -> Result<(), LoadError> {
+    let plugin = spec.name.clone();
+    if !capability.offered() {
+        return Err(LoadError::NotOffered { plugin, capability: capability.as_str().to_owned() });
+    }
+    if !spec.grants.contains(&capability) {
+        return Err(LoadError::NotGranted { plugin, capability, wanted });
+    }
+    Ok(())
+}
+
+/// What an import needs.
+enum Need {
+    Nothing,
+    Grant(Capability),
+    Version(String),
+    NotOffered(&'static str),
+}
+
+fn needed(import: &str) -> Need {
+    let (name, found) = import.split_once('@').unwrap_or((import, ""));
+    if let Some(interface) = name.strip_prefix(package()).and_then(|rest| rest.strip_prefix('/')) {
+        if found != version() {
+            return Need::Version(format!("{}@{found}", package()));
+        }
+        return match interface {
+            "types" => Need::Nothing,
+            "log" => Need::Grant(Capability::Log),
+            "kv" => Need::Grant(Capability::Kv),
+            "metrics" => Need::Grant(Capability::Metrics),
+            "sessions" => Need::Grant(Capability::Sessions),
+            "secrets" => Need::Grant(Capability::Secrets),
+            "apis" => Need::Grant(Capability::Apis),
+            _ => Need::NotOffered(""),
+        };
+    }
+    match name {
+        "wasi:http/outgoing-handler" | "wasi:http/types" => Need::Grant(Capability::OutgoingHttp),
+        _ if name.starts_with("wasi:sockets/") => {
+            Need::NotOffered("; plugins have no sockets: build without them, or use `wasi:http/outgoing-handler`")
+        }
+        _ if WASI_OFFERED.iter().any(|package| name.starts_with(package)) => Need::Nothing,
+        _ => Need::NotOffered("; see `wit/README.md` for what a plugin may import"),
+    }
+}
+
+const WASI_OFFERED: [&str; 5] = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"];
+
+/// That it fits into a slot, and its first memory into its limit.
+pub fn resources(plugin: &PluginName, component: &Component, limits: &Limits) -> Result<(), LoadError> {
+    let Some(required) = component.resources_required() else {
+        let reason = "imports core modules, which a plugin may not".to_owned();
+        return Err(LoadError::Resources { plugin: plugin.clone(), reason });
+    };
+    let largest = required.max_initial_memory_size.unwrap_or(0);
+    if largest > limits.memory_bytes_max {
+        let reason = format!(
+            "needs {largest} bytes of memory to begin with, and `limits.memory_bytes_max` is {}",
+            limits.memory_bytes_max
+        );
+        return Err(LoadError::Resources { plugin: plugin.clone(), reason });
+    }
+    Ok(())
+}
+
+/// That each function of `describe` is for an exported hook, and each exported hook has a function.
+pub fn functions(plugin: &PluginName, description: &Description, exports: &Exports) -> Result<(), LoadError> {
+    for hook in Hook::ALL {
+        let (described, exported) = (description.functions_for(hook).next().is_some(), exports.has(hook));
+        let reason = match (described, exported) {
+            (true, false) => format!("names a function for `{hook}`, but the component does not export that interface"),
+            (false, true) => {
+                format!("names no function for `{hook}`, but the component exports `{}`", v0_1::interface(hook))
+            }
+            _ => continue,
+        };
+        return Err(LoadError::Description { plugin: plugin.clone(), reason });
+    }
+    Ok(())
+}
+
+/// That a configuration fits the plugin's schema.
+pub fn config(plugin: &PluginName, description: &Description, config: &serde_json::Value) -> Result<(), LoadError> {
+    let Some(schema) = &description.config_schema else {
+        if config.is_null() {
+            return Ok(());
+        }
+        let reason = "this plugin takes no configuration".to_owned();
+        return Err(LoadError::Config { plugin: plugin.clone(), path: String::new(), reason });
+    };
+    let unusable = |reason: &str| LoadError::ConfigSchema { plugin: plugin.clone(), reason: escaped_reason(reason) };
+    if schema.len() > SCHEMA_BYTES_MAX {
+        return Err(unusable("it is larger than 256 KiB"));
+    }
+    let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| unusable(&error.to_string()))?;
+    // A schema is a stranger's: patterns run in linear time, and nothing is fetched.
+    let validator = jsonschema::options()
+        .with_pattern_options(jsonschema::PatternOptions::regex())
+        .build(&schema)
+        .map_err(|error| unusable(&error.to_string()))?;
+    let Some(error) = validator.iter_errors(config).next() else { return Ok(()) };
+    let path = error.instance_path().to_string();
+    let path = if path.is_empty() { path } else { format!(" `{path}`") };
+    Err(LoadError::Config { plugin: plugin.clone(), path, reason: escaped_reason(&error.to_string()) })
+}
+
+const SCHEMA_BYTES_MAX: usize = 256 << 10;
+
+fn package() -> &'static str {
+    CONTRACT.split('@').next().unwrap_or(CONTRACT)
+}
+
+fn version() -> &'static str {
+    CONTRACT.split('@').nth(1).unwrap_or("")
+}

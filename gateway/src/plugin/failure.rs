@@ -1,0 +1,189 @@
+//! What can go wrong with a plugin, when it loads and when it is called.
+
+use std::path::PathBuf;
+
+use crate::model::id::PluginName;
+use crate::model::plugin::{Capability, FailureKind, Hook};
+
+/// A call failed. The text is for the log, never for a caller.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}: {reason}", kind.as_str())]
+pub struct CallError {
+    /// How it failed, for counters and policy.
+    pub kind: FailureKind,
+    /// What happened, already escaped and cut: it may hold a guest's words.
+    pub reason: String,
+}
+
+impl CallError {
+    /// A failure with its reason. The reason is escaped here, so nobody need remember.
+    pub fn new(kind: FailureKind, reason: &str) -> Self {
+        Self { kind, reason: escaped_reason(reason) }
+    }
+}
+
+/// A reason with a guest's words in it, safe to show.
+pub fn escaped_reason(reason: &str) -> String {
+    crate::telemetry::text::escaped(reason, REASON_BYTES_MAX).into_owned()
+}
+
+const REASON_BYTES_MAX: usize = 2048;
+
+/// A plugin, or one use of it, cannot be loaded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("plugin `{plugin}`: cannot read `{}`: {reason}", file.display())]
+    File {
+        /// The plugin.
+        plugin: PluginName,
+        /// Its file.
+        file: PathBuf,
+        /// The system's word for it.
+        reason: String,
+    },
+    /// The file is larger than allowed.
+    #[error("plugin `{plugin}`: `{}` has {bytes} bytes, the limit is {bytes_max}; raise `limits.file_bytes_max`", file.display())]
+    TooLarge {
+        /// The plugin.
+        plugin: PluginName,
+        /// Its file.
+        file: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// It is a core module, not a component.
+    #[error("plugin `{0}`: this is a core WebAssembly module, not a component; build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`")]
+    CoreModule(PluginName),
+    /// It is not WebAssembly, or breaks its rules.
+    #[error("plugin `{plugin}`: does not compile: {reason}")]
+    Compile {
+        /// The plugin.
+        plugin: PluginName,
+        /// The compiler's word for it.
+        reason: String,
+    },
+    /// It is built for another version of the contract.
+    #[error("plugin `{plugin}`: built for `{found}`, this gateway speaks `{}`", crate::plugin::CONTRACT)]
+    Version {
+        /// The plugin.
+        plugin: PluginName,
+        /// The package that it names.
+        found: String,
+    },
+    /// It does not export `describe`, or exports something with another type.
+    #[error("plugin `{plugin}`: export `{export}` {reason}")]
+    Export {
+        /// The plugin.
+        plugin: PluginName,
+        /// The export.
+        export: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It imports something that the gateway does not have.
+    #[error("plugin `{plugin}`: imports `{import}`, which this gateway does not offer{hint}")]
+    Import {
+        /// The plugin.
+        plugin: PluginName,
+        /// The import.
+        import: String,
+        /// What may help.
+        hint: &'static str,
+    },
+    /// It wants a capability that was not granted.
+    #[error(
+        "plugin `{plugin}`: {wanted} capability `{}`, which is not granted; if you trust it with that, add `{}` to `plugins.{plugin}.grants`",
+        capability.as_str(), capability.as_str()
+    )]
+    NotGranted {
+        /// The plugin.
+        plugin: PluginName,
+        /// The capability.
+        capability: Capability,
+        /// How it says so.
+        wanted: String,
+    },
+    /// It wants a capability that this version does not have.
+    #[error("plugin `{plugin}`: wants capability `{capability}`, which this version of the gateway does not offer")]
+    NotOffered {
+        /// The plugin.
+        plugin: PluginName,
+        /// The capability, as the plugin names it.
+        capability: String,
+    },
+    /// `describe` failed.
+    #[error("plugin `{plugin}`: `describe` failed: {source}")]
+    Describe {
+        /// The plugin.
+        plugin: PluginName,
+        /// How.
+        source: CallError,
+    },
+    /// `describe` returned something that cannot be.
+    #[error("plugin `{plugin}`: `describe` is not valid: {reason}")]
+    Description {
+        /// The plugin.
+        plugin: PluginName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A definition uses a hook that the plugin does not implement.
+    #[error("plugin `{plugin}` does not implement the hook `{hook}`; it implements {offered}")]
+    HookMissing {
+        /// The plugin.
+        plugin: PluginName,
+        /// The hook.
+        hook: Hook,
+        /// What it implements.
+        offered: String,
+    },
+    /// A definition names a function that the plugin does not have, or none where it has several.
+    #[error("plugin `{plugin}`: {reason}; for `{hook}` it has {offered}")]
+    Function {
+        /// The plugin.
+        plugin: PluginName,
+        /// The hook.
+        hook: Hook,
+        /// What is wrong.
+        reason: String,
+        /// What it has.
+        offered: String,
+    },
+    /// The configuration does not fit the plugin's schema.
+    #[error("plugin `{plugin}`: configuration{path}: {reason}")]
+    Config {
+        /// The plugin.
+        plugin: PluginName,
+        /// The path within the configuration, with a space before it; empty for all of it.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The plugin's schema is none.
+    #[error("plugin `{plugin}`: its configuration schema is not usable: {reason}")]
+    ConfigSchema {
+        /// The plugin.
+        plugin: PluginName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The first instance failed, in `init` or before.
+    #[error("plugin `{plugin}`: `init` failed: {source}")]
+    Init {
+        /// The plugin.
+        plugin: PluginName,
+        /// How.
+        source: CallError,
+    },
+    /// It needs more memories or tables than a slot has.
+    #[error("plugin `{plugin}`: {reason}")]
+    Resources {
+        /// The plugin.
+        plugin: PluginName,
+        /// What it needs and what there is.
+        reason: String,
+    },
+}

@@ -1,0 +1,174 @@
+//! What a guest can reach: the state of one instance, and the calls that it may make.
+//!
+//! Whether an interface is linked at all was decided when the plugin loaded; here each call is only measured.
+
+mod kv;
+mod log;
+mod metrics;
+mod wasi;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+
+pub use self::wasi::Output;
+use super::lane::{SlowLane, Turn};
+use super::limits::{Limiter, MemoryBudget};
+use super::v0_1::bindings::stile::plugin as imports;
+use crate::model::id::{ApiId, PluginName};
+use crate::model::plugin::{Capability, Limits};
+use crate::store::kv::KvSpace;
+use crate::telemetry::metrics::GuestMetrics;
+
+/// Who calls: one plugin of one API, with what belongs to that pair alone.
+#[derive(Debug)]
+pub struct Identity {
+    /// The API.
+    pub api: ApiId,
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Its values.
+    pub kv: KvSpace,
+    /// Its metrics.
+    pub metrics: Arc<GuestMetrics>,
+}
+
+/// The state of one instance, and of the call that runs in it.
+pub struct Host {
+    limits: Arc<Limits>,
+    identity: Option<Arc<Identity>>,
+    limiter: Limiter,
+    wasi: Option<Box<wasi::Wasi>>,
+    output: Output,
+    deadline: Instant,
+    lane: SlowLane,
+    turn: Turn,
+    calls_left: u32,
+    bytes_left: u64,
+    log_lines_left: u32,
+    log_bytes_left: u64,
+    log_lines_dropped: u32,
+}
+
+/// A guest went over a limit of host calls.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct HostLimit(pub &'static str);
+
+impl Host {
+    /// State for a fresh instance. Without identity, as for `describe`, nothing but WASI answers.
+    pub fn new(
+        limits: Arc<Limits>,
+        identity: Option<Arc<Identity>>,
+        budget: Arc<MemoryBudget>,
+        lane: SlowLane,
+    ) -> Self {
+        Self {
+            limiter: Limiter::new(limits.memory_bytes_max, limits.table_elements_max, budget),
+            wasi: None,
+            output: Output::default(),
+            deadline: Instant::now(),
+            lane,
+            turn: Turn::default(),
+            calls_left: 0,
+            bytes_left: 0,
+            log_lines_left: 0,
+            log_bytes_left: 0,
+            log_lines_dropped: 0,
+            limits,
+            identity,
+        }
+    }
+
+    /// Puts the state in a store, with limiter and epoch callback.
+    pub fn into_store(self, engine: &wasmtime::Engine) -> Store<Self> {
+        let hostcall_bytes_max = self.limits.host_call_bytes_max.max(self.limits.body_out_bytes_max)
+            + self.limits.header_bytes_max
+            + RESULT_BYTES_SPARE;
+        let mut store = Store::new(engine, self);
+        store.limiter(|host| &mut host.limiter);
+        store.set_hostcall_fuel(usize::try_from(hostcall_bytes_max).unwrap_or(usize::MAX));
+        store.set_max_component_handles(HANDLES_MAX);
+        store.epoch_deadline_callback(at_tick);
+        store
+    }
+
+    /// Begins a call: every allowance is whole again.
+    pub fn begin_call(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.calls_left = self.limits.host_calls_max;
+        self.bytes_left = self.limits.host_call_bytes_max;
+        self.log_lines_left = self.limits.log_lines_max;
+        self.log_bytes_left = self.limits.log_bytes_max;
+        self.log_lines_dropped = 0;
+    }
+
+    /// Ends a call: gives the slow lane back and writes what the guest printed.
+    pub fn end_call(&mut self) -> CallTrace {
+        self.turn.end();
+        let printed = self.output.take();
+        CallTrace { printed, log_lines_dropped: self.log_lines_dropped }
+    }
+
+    /// The limiter of the instance.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Counts one call into the host that carries so many bytes.
+    fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.calls_left = self.calls_left.checked_sub(1).ok_or(HostLimit("more host calls than `host_calls_max`"))?;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_left =
+            self.bytes_left.checked_sub(bytes).ok_or(HostLimit("more bytes in host calls than `host_call_bytes_max`"))?;
+        Ok(())
+    }
+
+    /// Who calls. `describe` has no identity and no linked import, so it cannot get here.
+    fn identity(&self) -> wasmtime::Result<&Arc<Identity>> {
+        self.identity.as_ref().ok_or_else(|| HostLimit("imports do not work in `describe`").into())
+    }
+}
+
+/// What is left to tell of a call after it ended.
+#[derive(Debug, Default)]
+pub struct CallTrace {
+    /// What it printed, last part first to be cut: text of a stranger.
+    pub printed: Vec<u8>,
+    /// Log lines over its limit.
+    pub log_lines_dropped: u32,
+}
+
+/// Runs at the first tick of a call's slice: ends it at its deadline, otherwise has it wait for its turn.
+fn at_tick(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
+    let host = store.data_mut();
+    if Instant::now() >= host.deadline {
+        return Ok(UpdateDeadline::Interrupt);
+    }
+    Ok(UpdateDeadline::YieldCustom(1, host.lane.next_turn(&host.turn)))
+}
+
+/// Links what a set of grants allows, and WASI.
+pub fn linker(engine: &wasmtime::Engine, grants: &[Capability]) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    wasi::add_to_linker(&mut linker)?;
+    for grant in grants {
+        match grant {
+            Capability::Log => imports::log::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
+            Capability::Kv => imports::kv::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
+            Capability::Metrics => imports::metrics::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
+            // These are rights over what a call returns; there is nothing to link.
+            Capability::Upstream | Capability::SessionLimits => {}
+            // Refused when the plugin loads, before anything is linked.
+            Capability::Sessions | Capability::Secrets | Capability::OutgoingHttp | Capability::Apis => {}
+        }
+    }
+    Ok(linker)
+}
+
+/// Beyond the largest body and headers, for paths, queries, names and the records around them.
+const RESULT_BYTES_SPARE: u64 = 256 << 10;
+
+const HANDLES_MAX: usize = 1_000;

@@ -1,0 +1,58 @@
+//! Values of guests, kept between requests.
+
+use std::time::Duration;
+
+use super::{Host, imports};
+use crate::store::kv::KvError;
+use imports::kv::Error;
+
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
+impl imports::kv::Host for Host {
+    async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
+        self.charge(key.len())?;
+        Ok(self.identity()?.kv.get(&key).map(|value| value.map(|bytes| bytes.to_vec())).map_err(Error::from))
+    }
+
+    async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
+        self.charge(key.len() + value.len())?;
+        Ok(self.identity()?.kv.set(&key, value.into(), ttl(ttl_ms)).map_err(Error::from))
+    }
+
+    async fn delete(&mut self, key: String) -> Answer<bool> {
+        self.charge(key.len())?;
+        Ok(self.identity()?.kv.delete(&key).map_err(Error::from))
+    }
+
+    async fn increment(&mut self, key: String, by: i64, ttl_ms: Option<u64>) -> Answer<i64> {
+        self.charge(key.len())?;
+        Ok(self.identity()?.kv.increment(&key, by, ttl(ttl_ms)).map_err(Error::from))
+    }
+
+    async fn compare_and_set(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> Answer<bool> {
+        self.charge(key.len() + value.len() + expected.as_ref().map_or(0, Vec::len))?;
+        let kv = &self.identity()?.kv;
+        Ok(kv.compare_and_set(&key, expected.as_deref(), value.into(), ttl(ttl_ms)).map_err(Error::from))
+    }
+}
+
+fn ttl(ttl_ms: Option<u64>) -> Option<Duration> {
+    ttl_ms.map(Duration::from_millis)
+}
+
+impl From<KvError> for Error {
+    fn from(error: KvError) -> Self {
+        match error {
+            KvError::KeyInvalid => Self::KeyInvalid,
+            KvError::ValueTooLarge => Self::ValueTooLarge,
+            KvError::Full => Self::Full,
+            KvError::NotANumber => Self::NotANumber,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! WASI as plugins get it: coarse clocks, bounded randomness, output into the log; no files, network or environment.
+//!
+//! The state is made when a guest first asks for it: most calls never do.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
+
+use super::Host;
+
+/// WASI state of one instance.
+pub struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let (output, limits) = (&self.output, &self.limits);
+        let wasi = self.wasi.get_or_insert_with(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(super::HANDLES_MAX);
+            let context = WasiCtx::builder()
+                .stdout(output.clone())
+                .stderr(output.clone())
+                .wall_clock(CoarseClock)
+                .monotonic_clock(CoarseClock)
+                .max_random_size(limits.random_bytes_max)
+                .build();
+            Box::new(Wasi { context, table })
+        });
+        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}
+
+/// Links the part of WASI that plugins get. Sockets are not in it.
+pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    type H = Host;
+    use wasmtime_wasi::p2::bindings::io;
+    io::error::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
+    io::poll::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
+    io::streams::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
+    clocks::wall_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
+    random::random::add_to_linker::<H, WasiRandom>(linker, |host| host.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<H, WasiRandom>(linker, |host| host.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<H, WasiRandom>(linker, |host| host.ctx().ctx.random())?;
+    filesystem::preopens::add_to_linker::<H, WasiFilesystem>(linker, H::filesystem)?;
+    filesystem::types::add_to_linker::<H, WasiFilesystem>(linker, H::filesystem)?;
+    cli::environment::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::exit::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::stdin::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::stdout::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::stderr::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::terminal_input::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::terminal_output::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::terminal_stdin::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::terminal_stdout::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    cli::terminal_stderr::add_to_linker::<H, WasiCli>(linker, H::cli)?;
+    Ok(())
+}
+
+struct HasTable;
+
+impl HasData for HasTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// Tells milliseconds, so that a guest cannot time its neighbours.
+struct CoarseClock;
+
+impl HostWallClock for CoarseClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl HostMonotonicClock for CoarseClock {
+    fn resolution(&self) -> u64 {
+        NANOSECONDS_PER_MILLISECOND
+    }
+
+    fn now(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let milliseconds = now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000);
+        u64::try_from(milliseconds).unwrap_or(0).saturating_mul(NANOSECONDS_PER_MILLISECOND)
+    }
+}
+
+const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+
+/// What a guest prints, the last of it: a `panic!` tells its message and place here.
+#[derive(Debug, Clone, Default)]
+pub struct Output(Arc<Mutex<VecDeque<u8>>>);
+
+impl Output {
+    /// Takes what was printed.
+    pub fn take(&self) -> Vec<u8> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_empty() { Vec::new() } else { std::mem::take(&mut *kept).into() }
+    }
+
+    fn print(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
+        kept.extend(bytes.iter().skip(tail));
+        let over = kept.len().saturating_sub(OUTPUT_BYTES_MAX);
+        kept.drain(..over);
+    }
+}
+
+const OUTPUT_BYTES_MAX: usize = 4096;
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.print(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(OUTPUT_BYTES_MAX)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.print(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

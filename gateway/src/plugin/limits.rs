@@ -1,0 +1,101 @@
+//! How much memory guests may take: each its own limit, and all together one budget.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wasmtime::ResourceLimiter;
+
+/// Linear memory of all guests of the process.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    used: AtomicU64,
+    bytes_max: u64,
+    refused: AtomicU64,
+}
+
+impl MemoryBudget {
+    /// A budget of so many bytes.
+    pub fn new(bytes_max: u64) -> Self {
+        Self { used: AtomicU64::new(0), bytes_max, refused: AtomicU64::new(0) }
+    }
+
+    /// The budget in bytes.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes in use now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How often a guest was refused memory because the budget was used up.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
+        let taken = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if !taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The limiter of one instance. What it took from the budget goes back when it is dropped.
+#[derive(Debug)]
+pub struct Limiter {
+    memory_bytes_max: u64,
+    table_elements_max: u64,
+    taken: u64,
+    was_refused: bool,
+    budget: Arc<MemoryBudget>,
+}
+
+impl Limiter {
+    /// A limiter for a fresh instance.
+    pub fn new(memory_bytes_max: u64, table_elements_max: u64, budget: Arc<MemoryBudget>) -> Self {
+        Self { memory_bytes_max, table_elements_max, taken: 0, was_refused: false, budget }
+    }
+
+    /// Bytes of linear memory that the instance has.
+    pub fn memory_bytes(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether the guest was refused memory or table elements: if its call then fails, that is why.
+    pub fn was_refused(&self) -> bool {
+        self.was_refused
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current) as u64;
+        let fits = self.taken.saturating_add(more) <= self.memory_bytes_max && self.budget.take(more);
+        if fits {
+            self.taken += more;
+        } else {
+            self.was_refused = true;
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired as u64 <= self.table_elements_max;
+        self.was_refused |= !fits;
+        Ok(fits)
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.budget.give_back(self.taken);
+    }
+}

@@ -1,0 +1,322 @@
+//! From a file to something that can be called.
+//!
+//! A [`Generation`] is one loaded version of a plugin. A [`Use`] is one function of it at one hook of one API, with its
+//! configuration checked and its first instance made: what can fail at load does not fail at the first request.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, InstancePre};
+
+use super::cache::{Artifact, Cache};
+use super::check;
+use super::description::{Description, Function, MetricKind};
+use super::engine::Engine;
+use super::failure::{CallError, LoadError, escaped_reason};
+use super::host::{self, Host, Identity};
+use super::lane::SlowLane;
+use super::pool::Pool;
+use super::v0_1::Exports;
+use super::v0_1::lift::{self, DescriptionInvalid};
+use crate::model::api::{Api, HookUse};
+use crate::model::id::ApiId;
+use crate::model::path::ListenPath;
+use crate::model::plugin::{FailureKind, Hook, Limits, PluginSpec};
+use crate::store::kv::Kv;
+use crate::telemetry::metrics::{GuestMetricKind, Metrics};
+
+/// What plugins are loaded with.
+#[derive(Clone)]
+pub struct Loader {
+    /// The engine.
+    pub engine: Engine,
+    /// Compiled components on disk.
+    pub cache: Option<Cache>,
+    /// Values of plugins.
+    pub kv: Kv,
+    /// Metrics of plugins.
+    pub metrics: Metrics,
+    /// Threads that will call them; each has idle instances of its own.
+    pub workers: usize,
+}
+
+/// One loaded version of a plugin.
+pub struct Generation {
+    /// The plugin as configured.
+    pub spec: PluginSpec,
+    /// Content of its file.
+    pub digest: Digest,
+    /// Bytes of its file.
+    pub file_bytes: u64,
+    /// How long it took to compile; `None` if it came from the cache.
+    pub compile_time: Option<Duration>,
+    /// What it says of itself.
+    pub description: Description,
+    /// Interfaces that it imports, sorted.
+    pub imports: Vec<String>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) engine: Engine,
+    pub(super) component: InstancePre<Host>,
+    pub(super) exports: Exports,
+    pub(super) concurrency: Arc<Semaphore>,
+}
+
+/// What is told to plugins of an API that does not change from call to call.
+#[derive(Debug, Clone)]
+pub struct ApiFacts {
+    /// Its id.
+    pub id: ApiId,
+    /// Its name.
+    pub name: String,
+    /// Its organisation.
+    pub organisation: String,
+    /// Where it listens.
+    pub listen_path: ListenPath,
+    /// Its context variables.
+    pub variables: Vec<(String, String)>,
+}
+
+/// One function of a plugin at one hook of an API, ready to be called.
+pub struct Use {
+    /// The function's name and what it reads.
+    pub function: Function,
+    /// Its plugin.
+    pub generation: Arc<Generation>,
+    /// The API.
+    pub api: Arc<ApiFacts>,
+    pub(super) pool: Arc<Pool>,
+}
+
+/// The sha256 of a component file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// In hexadecimal.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The first twelve digits, for people and labels.
+    pub fn short(&self) -> String {
+        self.hex().chars().take(12).collect()
+    }
+}
+
+impl From<&Api> for ApiFacts {
+    fn from(api: &Api) -> Self {
+        Self {
+            id: api.id.clone(),
+            name: api.name.clone(),
+            organisation: api.organisation.clone(),
+            listen_path: api.listen.path.clone(),
+            variables: api.variables.clone(),
+        }
+    }
+}
+
+impl Loader {
+    /// Loads a plugin's file: reads, checks, compiles (or takes it from the cache), asks it what it is. Takes a while, so
+    /// not on a thread that serves requests.
+    pub fn load(&self, spec: &PluginSpec) -> Result<Arc<Generation>, LoadError> {
+        let wasm = read(spec, &spec.file)?;
+        self.load_bytes(spec, &wasm)
+    }
+
+    fn load_bytes(&self, spec: &PluginSpec, wasm: &[u8]) -> Result<Arc<Generation>, LoadError> {
+        let plugin = &spec.name;
+        let digest = Digest::of(wasm);
+        let limits = Arc::new(self.bounded(&spec.limits));
+        let cached = self.cache.as_ref().and_then(|cache| cache.get(self.engine.wasmtime(), &digest));
+        let (artifact, compile_time) = match cached {
+            Some(artifact) => (artifact, None),
+            None => {
+                check::is_component(plugin, wasm)?;
+                let begin = Instant::now();
+                let component = Component::new(self.engine.wasmtime(), wasm).map_err(|error| {
+                    LoadError::Compile { plugin: plugin.clone(), reason: escaped_reason(&format!("{error:#}")) }
+                })?;
+                let compile_time = begin.elapsed();
+                check::types(plugin, &component)?;
+                let description = self.describe(spec, &component, &limits)?;
+                let artifact = Artifact { component, description };
+                if let Some(cache) = &self.cache {
+                    cache.put(self.engine.wasmtime(), &digest, &artifact);
+                }
+                (artifact, Some(compile_time))
+            }
+        };
+        let Artifact { component, description } = artifact;
+        check::resources(plugin, &component, &limits)?;
+        let imports = check::imports(spec, &component, &description)?;
+        let linked = host::linker(self.engine.wasmtime(), &spec.grants)
+            .and_then(|linker| linker.instantiate_pre(&component))
+            .and_then(|component| Ok((Exports::find(&component)?, component)));
+        let (exports, component) = linked.map_err(|error| LoadError::Export {
+            plugin: plugin.clone(),
+            export: super::CONTRACT.to_owned(),
+            reason: format!("cannot be linked: {error:#}"),
+        })?;
+        check::functions(plugin, &description, &exports)?;
+        Ok(Arc::new(Generation {
+            concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
+            file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
+            spec: spec.clone(),
+            engine: self.engine.clone(),
+            digest,
+            compile_time,
+            description,
+            imports,
+            limits,
+            component,
+            exports,
+        }))
+    }
+
+    /// Prepares one use: finds the function, checks its configuration, makes one instance.
+    ///
+    /// `pools` holds the pools that earlier uses of the API made: uses of the same plugin with the same configuration
+    /// share one.
+    pub fn prepare(
+        &self,
+        generation: &Arc<Generation>,
+        api: &Arc<ApiFacts>,
+        hook: Hook,
+        hook_use: &HookUse,
+        pools: &mut Vec<Arc<Pool>>,
+    ) -> Result<Use, LoadError> {
+        let function = generation.function(hook, hook_use.function.as_deref())?.clone();
+        let config = if hook_use.config.is_null() { "null".to_owned() } else { hook_use.config.to_string() };
+        let known = pools.iter().find(|pool| Arc::ptr_eq(pool.generation(), generation) && pool.config() == config);
+        let pool = match known {
+            Some(pool) => pool.clone(),
+            None => {
+                check::config(&generation.spec.name, &generation.description, &hook_use.config)?;
+                let identity = self.identity(generation, &api.id);
+                let pool = Arc::new(Pool::new(generation.clone(), identity, config, self.workers));
+                super::call::block_on(pool.try_first_instance())
+                    .map_err(|source| LoadError::Init { plugin: generation.spec.name.clone(), source })?;
+                pools.push(pool.clone());
+                pool
+            }
+        };
+        Ok(Use { function, generation: generation.clone(), api: api.clone(), pool })
+    }
+
+    fn identity(&self, generation: &Generation, api: &ApiId) -> Arc<Identity> {
+        let plugin = &generation.spec.name;
+        let metrics = self.metrics.guest(api, plugin);
+        for metric in &generation.description.metrics {
+            let kind = match metric.kind {
+                MetricKind::Counter => GuestMetricKind::Counter,
+                MetricKind::Histogram => GuestMetricKind::Histogram,
+            };
+            metrics.declare(&metric.name, kind, &metric.help);
+        }
+        let kv = self.kv.space(api, plugin, &generation.limits);
+        Arc::new(Identity { api: api.clone(), plugin: plugin.clone(), kv, metrics })
+    }
+
+    fn describe(
+        &self,
+        spec: &PluginSpec,
+        component: &Component,
+        limits: &Arc<Limits>,
+    ) -> Result<Description, LoadError> {
+        let plugin = &spec.name;
+        let failed = |source| LoadError::Describe { plugin: plugin.clone(), source };
+        let linked = host::linker(self.engine.wasmtime(), &[]).and_then(|mut linker| {
+            // Grants are not known to matter yet: whatever else it imports ends `describe` when it is called.
+            linker.define_unknown_imports_as_traps(component)?;
+            linker.instantiate_pre(component)
+        });
+        let component =
+            linked.map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
+        let exports = Exports::find(&component)
+            .map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
+        let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::new());
+        let answer = super::call::block_on(super::call::describe(&self.engine, host, limits, &component, &exports));
+        lift::description(answer.map_err(failed)?).map_err(|invalid| match invalid {
+            DescriptionInvalid::CapabilityUnknown(capability) => {
+                LoadError::NotOffered { plugin: plugin.clone(), capability: escaped_reason(&capability) }
+            }
+            DescriptionInvalid::Other(reason) => {
+                LoadError::Description { plugin: plugin.clone(), reason: escaped_reason(&reason) }
+            }
+        })
+    }
+
+    /// No plugin's limit goes beyond what a slot can hold.
+    fn bounded(&self, limits: &Limits) -> Limits {
+        let memory_bytes_max = limits.memory_bytes_max.min(self.engine.instance_memory_bytes_max());
+        Limits { memory_bytes_max, ..limits.clone() }
+    }
+}
+
+impl Generation {
+    fn function(&self, hook: Hook, name: Option<&str>) -> Result<&Function, LoadError> {
+        let plugin = self.spec.name.clone();
+        let offered: Vec<&Function> = self.description.functions_for(hook).collect();
+        let names = || match offered.as_slice() {
+            [] => "none".to_owned(),
+            some => some.iter().map(|f| format!("`{}`", f.name)).collect::<Vec<_>>().join(", "),
+        };
+        if offered.is_empty() {
+            let mut hooks: Vec<String> = Hook::ALL
+                .into_iter()
+                .filter(|hook| self.description.functions_for(*hook).next().is_some())
+                .map(|hook| format!("`{hook}`"))
+                .collect();
+            if hooks.is_empty() {
+                hooks.push("none".to_owned());
+            }
+            return Err(LoadError::HookMissing { plugin, hook, offered: hooks.join(", ") });
+        }
+        match name {
+            Some(name) => offered.iter().find(|f| f.name == name).copied().ok_or_else(|| LoadError::Function {
+                plugin,
+                hook,
+                reason: format!("there is no function `{name}`"),
+                offered: names(),
+            }),
+            None => match offered.as_slice() {
+                [only] => Ok(only),
+                _ => Err(LoadError::Function {
+                    plugin,
+                    hook,
+                    reason: "which of its functions is meant? say `function:`".to_owned(),
+                    offered: names(),
+                }),
+            },
+        }
+    }
+}
+
+/// Reads a component file under its size limit.
+fn read(spec: &PluginSpec, file: &Path) -> Result<Vec<u8>, LoadError> {
+    use std::io::Read as _;
+    let plugin = &spec.name;
+    let failed =
+        |error: std::io::Error| LoadError::File { plugin: plugin.clone(), file: file.to_owned(), reason: error.to_string() };
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    let (bytes, bytes_max) = (opened.metadata().map_err(failed)?.len(), spec.limits.file_bytes_max);
+    let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.to_owned(), bytes, bytes_max };
+    if bytes > bytes_max {
+        return Err(too_large(bytes));
+    }
+    let mut wasm = Vec::new();
+    // One byte more than allowed, in case the file grew since.
+    opened.take(bytes_max.saturating_add(1)).read_to_end(&mut wasm).map_err(failed)?;
+    if u64::try_from(wasm.len()).unwrap_or(u64::MAX) > bytes_max {
+        return Err(too_large(bytes_max.saturating_add(1)));
+    }
+    Ok(wasm)
+}

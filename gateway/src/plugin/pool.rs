@@ -1,0 +1,181 @@
+//! Instances: made fresh for a call, or kept for the next one of the same API and configuration.
+//!
+//! A guest that failed, or whose call was dropped half-way, cannot be entered again. That follows from ownership: only
+//! [`Lease::finish`] puts an instance back; dropping a lease throws its instance away.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use super::call;
+use super::failure::CallError;
+use super::host::{Host, Identity};
+use super::lane::SlowLane;
+use super::load::Generation;
+use crate::model::plugin::{FailureKind, Isolation};
+
+/// The instances of one plugin in one API with one configuration.
+pub struct Pool {
+    generation: Arc<Generation>,
+    identity: Arc<Identity>,
+    config: String,
+    /// Idle instances of each worker, where instances are reused. A lock of its own each, never contended.
+    idle: Vec<Mutex<Vec<Live>>>,
+    counters: Counters,
+}
+
+/// How the pool's instances came and went.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Made.
+    pub made: AtomicU64,
+    /// Used again.
+    pub reused: AtomicU64,
+    /// Retired because of their calls or memory.
+    pub retired: AtomicU64,
+    /// Thrown away after a failure or a dropped call.
+    pub discarded: AtomicU64,
+    /// The most linear memory that an instance had after a call.
+    pub memory_high_water_bytes: AtomicU64,
+}
+
+/// An instance with what it needs to run.
+struct Live {
+    store: Store<Host>,
+    instance: Instance,
+    calls: u64,
+    // Held as long as the instance lives: its slot is taken.
+    _slot: OwnedSemaphorePermit,
+}
+
+/// An instance on loan from its pool.
+pub struct Lease<'p> {
+    pool: &'p Pool,
+    worker: usize,
+    live: Option<Live>,
+    /// How long the lease took: waiting and making.
+    pub waited: Duration,
+    _concurrency: OwnedSemaphorePermit,
+}
+
+/// What a worker's calls share.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Its number, below the number of workers.
+    pub index: usize,
+    /// Its lane for slow calls.
+    pub lane: SlowLane,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(generation: Arc<Generation>, identity: Arc<Identity>, config: String, workers: usize) -> Self {
+        let idle = (0..workers.max(1)).map(|_| Mutex::default()).collect();
+        Self { generation, identity, config, idle, counters: Counters::default() }
+    }
+
+    /// The version of the plugin.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// The configuration, as JSON text.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// How its instances came and went.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Idle instances, of all workers.
+    pub fn idle(&self) -> usize {
+        self.idle.iter().map(|idle| idle.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Makes one instance and throws it away: whether `init` takes the configuration.
+    pub async fn try_first_instance(&self) -> Result<(), CallError> {
+        let worker = Worker { index: 0, lane: SlowLane::new() };
+        let deadline = Instant::now() + self.generation.limits.deadline;
+        self.lease(&worker, deadline).await.map(drop)
+    }
+
+    /// Takes an idle instance, or makes one. Waits for a place at most `instance_wait`.
+    pub(super) async fn lease(&self, worker: &Worker, deadline: Instant) -> Result<Lease<'_>, CallError> {
+        let begin = Instant::now();
+        let limits = &self.generation.limits;
+        let wait_until = (begin + limits.instance_wait).min(deadline);
+        let concurrency = permit(&self.generation.concurrency, wait_until, "`concurrency_max` calls are running").await?;
+        let idle = self.idle.get(worker.index).and_then(|i| i.lock().unwrap_or_else(PoisonError::into_inner).pop());
+        let live = match idle {
+            Some(live) => {
+                self.counters.reused.fetch_add(1, Ordering::Relaxed);
+                live
+            }
+            None => {
+                let slots = self.generation.engine.slots();
+                let slot = permit(slots, wait_until, "all instances of the gateway are in use (`runtime.instances_max`)").await?;
+                let (store, instance) =
+                    call::instantiate(&self.generation, &self.identity, &worker.lane, &self.config, deadline).await?;
+                self.counters.made.fetch_add(1, Ordering::Relaxed);
+                Live { store, instance, calls: 0, _slot: slot }
+            }
+        };
+        let waited = begin.elapsed();
+        Ok(Lease { pool: self, worker: worker.index, live: Some(live), waited, _concurrency: concurrency })
+    }
+
+    fn put_back(&self, mut live: Live, worker: usize) {
+        live.calls += 1;
+        let memory_bytes = live.store.data().limiter().memory_bytes();
+        self.counters.memory_high_water_bytes.fetch_max(memory_bytes, Ordering::Relaxed);
+        let Isolation::Reuse { calls_max, memory_high_water_bytes } = self.generation.spec.isolation else { return };
+        if live.calls >= calls_max || memory_bytes > memory_high_water_bytes {
+            self.counters.retired.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if let Some(idle) = self.idle.get(worker) {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(live);
+        }
+    }
+}
+
+impl Lease<'_> {
+    /// The instance and its store.
+    pub(super) fn parts(&mut self) -> Option<(&mut Store<Host>, &Instance)> {
+        self.live.as_mut().map(|live| (&mut live.store, &live.instance))
+    }
+
+    /// Ends a call that went well. Only this gives the instance back.
+    pub(super) fn finish(mut self) {
+        if let Some(live) = self.live.take() {
+            self.pool.put_back(live, self.worker);
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if self.live.is_some() {
+            self.pool.counters.discarded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A permit, waited for until then at most.
+async fn permit(of: &Arc<Semaphore>, until: Instant, all_taken: &str) -> Result<OwnedSemaphorePermit, CallError> {
+    let busy = || CallError::new(FailureKind::Busy, all_taken);
+    match of.clone().try_acquire_owned() {
+        Ok(permit) => Ok(permit),
+        Err(TryAcquireError::Closed) => Err(busy()),
+        Err(TryAcquireError::NoPermits) => {
+            let waited = tokio::time::timeout_at(until.into(), of.clone().acquire_owned()).await;
+            waited.ok().and_then(Result::ok).ok_or_else(busy)
+        }
+    }
+}
