@@ -269,3 +269,13 @@ impl std::fmt::Display for Origin {
         write!(f, "{}://{}", self.scheme(), self.authority())
     }
 }
+
+impl std::fmt::Display for CredentialSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header `{name}`"),
+            Self::Query(name) => write!(f, "query parameter `{name}`"),
+            Self::Cookie(name) => write!(f, "cookie `{name}`"),
+        }
+    }
+}

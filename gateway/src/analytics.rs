@@ -1,0 +1,193 @@
+//! Where analytics records go: nowhere, the log, or a file.
+//!
+//! A thread of its own writes them; nothing that serves a request waits for a disk.
+
+pub mod json;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::model::gateway::{AnalyticsSink, AnalyticsTarget};
+use crate::model::record::Record;
+
+/// Takes records. Cheap to clone.
+#[derive(Clone)]
+pub struct Sink(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Option<SyncSender<Vec<Record>>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    waiting: AtomicU64,
+    waiting_max: u64,
+    counters: Arc<Counters>,
+}
+
+/// What became of records.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Written.
+    pub written: AtomicU64,
+    /// Dropped because too many waited.
+    pub dropped: AtomicU64,
+    /// Lost because they could not be written.
+    pub failed: AtomicU64,
+}
+
+/// A sink cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The file cannot be written.
+    #[error("analytics file `{}`: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The thread cannot be started.
+    #[error("analytics thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl Sink {
+    /// Opens the target and starts its thread.
+    pub fn start(settings: &AnalyticsSink) -> Result<Self, SinkError> {
+        let mut target = match &settings.target {
+            AnalyticsTarget::Off => Target::Off,
+            AnalyticsTarget::Log => Target::Log,
+            AnalyticsTarget::File(path) => Target::File(
+                LogFile::open(path).map_err(|source| SinkError::File { path: path.clone(), source })?,
+            ),
+        };
+        let counters = Arc::new(Counters::default());
+        let (sender, receiver) = mpsc::sync_channel(BATCHES_MAX);
+        let waiting_max = u64::try_from(settings.queue_max).unwrap_or(u64::MAX);
+        let waiting = AtomicU64::new(0);
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Some(sender)),
+            writer: Mutex::default(),
+            waiting,
+            waiting_max,
+            counters,
+        });
+        let weak = Arc::downgrade(&shared);
+        let counters = shared.counters.clone();
+        let write = move || {
+            write_all(&receiver, &mut target, &counters, &|records| {
+                if let Some(shared) = weak.upgrade() {
+                    shared.waiting.fetch_sub(records, Ordering::Relaxed);
+                }
+            });
+        };
+        let writer = std::thread::Builder::new().name("stile-analytics".to_owned()).spawn(write).map_err(SinkError::Thread)?;
+        *shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        Ok(Self(shared))
+    }
+
+    /// Hands records over. Never waits: where too many wait already, they are dropped and counted.
+    pub fn send(&self, records: Vec<Record>) {
+        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let fits = self.0.waiting.fetch_add(count, Ordering::Relaxed).saturating_add(count) <= self.0.waiting_max;
+        let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = fits && queue.as_ref().is_some_and(|queue| queue.try_send(records).is_ok());
+        if !sent {
+            self.0.waiting.fetch_sub(count, Ordering::Relaxed);
+            self.0.counters.dropped.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// What became of records so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.0.counters
+    }
+
+    /// Writes what waits, for at most so long. Returns how many records were not written.
+    pub fn close(&self, timeout: Duration) -> u64 {
+        drop(self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let until = Instant::now() + timeout;
+        if let Some(writer) = writer {
+            while !writer.is_finished() && Instant::now() < until {
+                std::thread::yield_now();
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            if writer.is_finished() {
+                // What the thread could not write it has counted; how it ended says no more.
+                let _ = writer.join();
+            }
+        }
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+}
+
+enum Target {
+    Off,
+    Log,
+    File(LogFile),
+}
+
+fn write_all(queue: &Receiver<Vec<Record>>, target: &mut Target, counters: &Counters, done: &dyn Fn(u64)) {
+    let mut complained: Option<Instant> = None;
+    loop {
+        let records = match queue.recv_timeout(Duration::from_secs(1)) {
+            Ok(records) => records,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let written = match target {
+            Target::Off => Ok(()),
+            Target::Log => {
+                records.iter().for_each(|record| tracing::info!(target: "stile::analytics", record = %json::line(record)));
+                Ok(())
+            }
+            Target::File(file) => file.write(&records),
+        };
+        match written {
+            Ok(()) => counters.written.fetch_add(count, Ordering::Relaxed),
+            Err(error) => {
+                if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
+                    complained = Some(Instant::now());
+                    tracing::error!(%error, records = count, "analytics records lost");
+                }
+                counters.failed.fetch_add(count, Ordering::Relaxed)
+            }
+        };
+        done(count);
+    }
+}
+
+/// A file that others may rename or remove under it, as log rotation does.
+struct LogFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    inode: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), inode })
+    }
+
+    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+        if std::fs::metadata(&self.path).map(|metadata| metadata.ino()).ok() != Some(self.inode) {
+            *self = Self::open(&self.path)?;
+        }
+        for record in records {
+            writeln!(self.file, "{}", json::line(record))?;
+        }
+        self.file.flush()
+    }
+}
+
+const BATCHES_MAX: usize = 1024;
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);

@@ -1,0 +1,80 @@
+//! The order of work for one request.
+//!
+//! A [`Plan`] is made once when an API loads and run once for each request; only steps that the API switches on are in it.
+//! Nothing here opens a socket or reads a file.
+
+pub mod analytics;
+pub mod auth;
+pub mod content;
+pub mod exchange;
+pub mod finish;
+pub mod forward;
+pub mod hooks;
+pub mod plan;
+pub mod query;
+pub mod reject;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use self::exchange::{Answer, Core, Exchange, Flow};
+use self::plan::{Plan, Routed, Step};
+use self::reject::Reject;
+use crate::message::body::Body;
+use crate::net::client::Peer;
+use crate::plugin::verdict::Made;
+use crate::router::Router;
+
+/// The APIs of one snapshot, by host and path.
+pub type Apis = Router<Routed>;
+
+/// Answers one request. The answer is always there: what goes wrong becomes one.
+pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming>, peer: Rc<Peer>) -> Response<Body> {
+    let (mut exchange, plan) = match Exchange::begin(core, apis, request, peer) {
+        Ok(begun) => begun,
+        Err(unrouted) => return unrouted.respond(core),
+    };
+    let answer = match attempt(&plan, &mut exchange).await {
+        Ok(answer) => answer,
+        Err(reject) => exchange.refuse(&reject),
+    };
+    let answer = finish_answer(&plan, &mut exchange, answer).await;
+    finish::respond(exchange, answer)
+}
+
+/// The way in, up to an answer. A step may answer itself, which ends the way in.
+async fn attempt(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject> {
+    for step in &plan.steps {
+        let flow = match step {
+            Step::Pre(hook) => hooks::pre(hook, exchange).await?,
+            Step::BodySize(bytes_max) => exchange.check_size(*bytes_max)?,
+            Step::Authenticate(auth) => auth::authenticate(auth, exchange).await?,
+            Step::PostAuth(hook) => hooks::post_auth(hook, exchange).await?,
+            Step::StripCredential(source) => auth::strip(source, exchange),
+            // After the hooks, because a post-auth hook may have changed the session.
+            Step::Expiry => auth::check_expiry(exchange)?,
+            Step::Endpoint(endpoint) => hooks::endpoint(endpoint, exchange).await?,
+            Step::Post(hook) => hooks::post(hook, exchange).await?,
+        };
+        if let Flow::Reply(answer) = flow {
+            return Ok(*answer);
+        }
+    }
+    forward::send(plan, exchange).await
+}
+
+/// The way out. A response hook that fails ends its answer with an error, which the hooks after it see as well.
+async fn finish_answer(plan: &Plan, exchange: &mut Exchange, mut answer: Answer) -> Answer {
+    for hook in &plan.response {
+        if hook.sees_only_upstream && answer.made != Made::Upstream {
+            continue;
+        }
+        if let Err(reject) = hooks::response(hook, exchange, &mut answer).await {
+            answer = exchange.refuse(&reject);
+        }
+    }
+    answer
+}

@@ -1,0 +1,375 @@
+//! One request on its way: what it is now, what plugins made of it, and what has to be told at its end.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use super::Apis;
+use super::analytics::{Recorder, Recording};
+use super::content::Content;
+use super::plan::{HookStep, Plan, Routed};
+use super::reject::{ErrorFormat, Reject};
+use crate::clock::Clock;
+use crate::message::body::{Body, BodyError};
+use crate::message::hop;
+use crate::model::api::Origin;
+use crate::model::gateway::AccessLog;
+use crate::model::path;
+use crate::model::session::Session;
+use crate::net::client::{Peer, TrustedProxies};
+use crate::plugin::pool::Worker;
+use crate::plugin::verdict::{Facts, Made, RequestView, Vars};
+use crate::telemetry::log;
+use crate::upstream::Upstreams;
+
+/// What the requests of one worker share.
+pub struct Core {
+    /// The worker's number and slow lane.
+    pub worker: Worker,
+    /// Its connections to upstreams.
+    pub upstreams: Upstreams,
+    /// Where its analytics records go.
+    pub recorder: Recorder,
+    /// Whose forwarded addresses are believed.
+    pub trusted: Arc<TrustedProxies>,
+    /// Which requests get a line in the log.
+    pub access: AccessLog,
+    /// The time.
+    pub clock: Clock,
+    /// Makes request ids: a part drawn at start, and a count.
+    pub ids: RequestIds,
+}
+
+/// Makes ids that no other worker or gateway makes.
+#[derive(Debug)]
+pub struct RequestIds {
+    prefix: u64,
+    count: Cell<u64>,
+}
+
+/// The name of a request: thirty-two hexadecimal digits, or what a trusted proxy named it.
+#[derive(Debug, Clone)]
+pub struct RequestId(Id);
+
+#[derive(Debug, Clone)]
+enum Id {
+    Made([u8; 32]),
+    Given(HeaderValue),
+}
+
+impl RequestIds {
+    /// Begins with a number drawn at random.
+    pub fn new(prefix: u64) -> Self {
+        Self { prefix, count: Cell::new(0) }
+    }
+
+    fn next(&self) -> RequestId {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.count.set(self.count.get().wrapping_add(1));
+        let mut rest = (u128::from(self.prefix) << 64) | u128::from(self.count.get());
+        let mut digits = [b'0'; 32];
+        for digit in digits.iter_mut().rev() {
+            *digit = DIGITS.get(usize::try_from(rest & 15).unwrap_or(0)).copied().unwrap_or(b'0');
+            rest >>= 4;
+        }
+        RequestId(Id::Made(digits))
+    }
+}
+
+impl RequestId {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Id::Made(digits) => std::str::from_utf8(digits).unwrap_or(""),
+            Id::Given(value) => value.to_str().unwrap_or(""),
+        }
+    }
+
+    /// As a header value.
+    pub fn to_value(&self) -> HeaderValue {
+        match &self.0 {
+            Id::Made(digits) => HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("")),
+            Id::Given(value) => value.clone(),
+        }
+    }
+}
+
+/// Whether a step ends the way in.
+pub enum Flow {
+    /// The next step.
+    Next,
+    /// This is the answer.
+    Reply(Box<Answer>),
+}
+
+/// An answer on its way out.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub content: Content,
+    /// Who made it.
+    pub made: Made,
+    /// The upstream's side of an upgraded connection.
+    pub upgrade: Option<OnUpgrade>,
+}
+
+/// One request on its way.
+pub struct Exchange {
+    pub(super) core: Rc<Core>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) peer: Rc<Peer>,
+    pub(super) client: IpAddr,
+    pub(super) is_https: bool,
+    pub(super) host: String,
+    pub(super) id: RequestId,
+    pub(super) begun: Instant,
+    pub(super) time_ms: u64,
+    pub(super) version: Version,
+    pub(super) method: Method,
+    /// As the caller sent it.
+    pub(super) original_path: String,
+    /// As the upstream will be asked for it, before its base path.
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) content: Content,
+    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) session: Option<Box<Session>>,
+    /// The caller's credential, for the record.
+    pub(super) credential: Option<Vec<u8>>,
+    pub(super) vars: Vars,
+    pub(super) target: Option<Origin>,
+    pub(super) upstream_time: Duration,
+    pub(super) recording: Option<Box<Recording>>,
+    pub(super) bytes_in: Rc<Cell<u64>>,
+    pub(super) error_format: ErrorFormat,
+    /// Whether its end has been told.
+    pub(super) is_told: bool,
+}
+
+/// A request that reached no API.
+pub struct Unrouted {
+    reject: Reject,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    peer: Rc<Peer>,
+    version: Version,
+}
+
+impl Unrouted {
+    /// The answer, with its line in the log.
+    pub fn respond(self, core: &Core) -> Response<Body> {
+        let response = self.reject.respond(ErrorFormat::of(&self.headers));
+        let status = response.status().as_u16();
+        if log::wants(core.access, status) {
+            log::access(&log::AccessLine {
+                api: "",
+                request_id: "",
+                client: self.peer.address.ip(),
+                method: self.method.as_str(),
+                path: &self.path,
+                protocol: self.version,
+                status,
+                bytes: 0,
+                time: Duration::ZERO,
+                upstream: Duration::ZERO,
+            });
+        }
+        response
+    }
+}
+
+impl Exchange {
+    /// Finds the API of a request and makes it ready for the plan.
+    #[expect(clippy::result_large_err, reason = "made once for a request that ends with it")]
+    pub fn begin(
+        core: &Rc<Core>,
+        apis: &Arc<Apis>,
+        request: Request<Incoming>,
+        peer: Rc<Peer>,
+    ) -> Result<(Self, Arc<Plan>), Unrouted> {
+        let begun = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let forwarded = core.trusted.read(&peer, &parts.headers);
+        let host = match &forwarded.host {
+            Some(host) => host.clone(),
+            None => host_of(&parts),
+        };
+        let found = path::canonical(parts.uri.path()).map_err(Reject::from).and_then(|path| {
+            match apis.find(&host, &path) {
+                Some((Routed::Plan(plan), rest)) => {
+                    let rest = if plan.api.listen.strip { rest.to_owned() } else { path.clone().into_owned() };
+                    Ok((plan.clone(), rest))
+                }
+                Some((Routed::Unavailable, _)) => Err(Reject::Unavailable),
+                None => Err(Reject::NotFound),
+            }
+        });
+        let (plan, path) = match found {
+            Ok(found) => found,
+            Err(reject) => {
+                let path = parts.uri.path().to_owned();
+                let (method, headers, version) = (parts.method, parts.headers, parts.version);
+                return Err(Unrouted { reject, method, path, headers, peer, version });
+            }
+        };
+        let id = match parts.headers.get("x-request-id") {
+            Some(given) if forwarded.is_trusted && is_id(given) => RequestId(Id::Given(given.clone())),
+            _ => core.ids.next(),
+        };
+        let upgrade = if hop::upgrade_requested(&parts.headers, parts.version) {
+            parts.extensions.remove::<OnUpgrade>()
+        } else {
+            None
+        };
+        let error_format = ErrorFormat::of(&parts.headers);
+        let bytes_in = Rc::new(Cell::new(0));
+        let recording = Recording::begin(&plan, &parts.headers);
+        let body = if body.is_end_stream() {
+            Body::Empty
+        } else {
+            super::finish::incoming(body, &plan, begun, bytes_in.clone(), recording.as_deref())
+        };
+        plan.metrics.begin();
+        let exchange = Self {
+            client: forwarded.client,
+            is_https: forwarded.is_https,
+            host,
+            id,
+            begun,
+            time_ms: core.clock.now_ms(),
+            version: parts.version,
+            method: parts.method,
+            original_path: parts.uri.path().to_owned(),
+            path,
+            query: parts.uri.query().map(str::to_owned),
+            headers: parts.headers,
+            content: Content::streamed(body),
+            upgrade,
+            session: None,
+            credential: None,
+            vars: Vars::new(),
+            target: None,
+            upstream_time: Duration::ZERO,
+            recording,
+            bytes_in,
+            error_format,
+            is_told: false,
+            core: core.clone(),
+            plan: plan.clone(),
+            peer,
+        };
+        Ok((exchange, plan))
+    }
+
+    /// What a function is told of the request, and the request as it sees it.
+    pub fn seen_by<'a>(&'a self, step: &HookStep) -> (Facts<'a>, RequestView<'a>) {
+        let reads = &step.function.function.reads;
+        let facts = Facts {
+            time_ms: self.time_ms,
+            is_https: self.is_https,
+            client: self.client,
+            request_id: self.id.as_str(),
+            api_version: "",
+            endpoint: if reads.context.endpoint { self.endpoint() } else { None },
+            host: &self.host,
+            vars: &self.vars,
+        };
+        let view = RequestView {
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body: if reads.body_bytes_max.is_some() { self.content.known() } else { None },
+        };
+        (facts, view)
+    }
+
+    /// The first endpoint of the definition that matches the request as it is now: operation id and template.
+    pub fn endpoint(&self) -> Option<(&str, &str)> {
+        let path = self.path_below_listen_path();
+        let matches = |endpoint: &&crate::model::api::EndpointUse| {
+            endpoint.method.as_ref().is_none_or(|method| *method == self.method) && endpoint.path.matches(path).is_some()
+        };
+        let endpoint = self.plan.api.hooks.endpoint.iter().find(matches)?;
+        Some((endpoint.operation_id.as_str(), endpoint.path.as_str()))
+    }
+
+    /// What endpoint templates are matched against.
+    pub fn path_below_listen_path(&self) -> &str {
+        let listen = &self.plan.api.listen;
+        if listen.strip { &self.path } else { listen.path.strip(&self.path).unwrap_or(&self.path) }
+    }
+
+    /// Refuses a body that says it is larger than this; one that does not say is counted as it comes.
+    pub fn check_size(&self, bytes_max: u64) -> Result<Flow, Reject> {
+        let declared = self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|bytes| bytes > bytes_max) {
+            return Err(Reject::RequestBody(BodyError::TooLarge { bytes_max }));
+        }
+        Ok(Flow::Next)
+    }
+
+    /// When the whole request has to be over.
+    pub fn deadline(&self) -> Instant {
+        self.begun + self.plan.api.request_timeout
+    }
+
+    /// The answer to a refusal; its cause goes to the log.
+    pub fn refuse(&self, reject: &Reject) -> Answer {
+        self.plan.metrics.refused(reject.reason());
+        match reject {
+            Reject::Plugin { plugin, hook, source } => {
+                tracing::warn!(
+                    api = %self.plan.api.id, request_id = self.id.as_str(), %plugin, %hook, kind = source.kind.as_str(),
+                    reason = %source.reason, "plugin failed"
+                );
+            }
+            Reject::Upstream(_) | Reject::ResponseBody(_) | Reject::ResponseCoding | Reject::RequestInvalid(_) => {
+                tracing::warn!(
+                    api = %self.plan.api.id, request_id = self.id.as_str(), reason = %reject, "request failed"
+                );
+            }
+            _ => {
+                tracing::debug!(
+                    api = %self.plan.api.id, request_id = self.id.as_str(), reason = %reject, "request refused"
+                );
+            }
+        }
+        let (parts, body) = reject.respond(self.error_format).into_parts();
+        let content = match body {
+            Body::Full(bytes) => Content::made(bytes),
+            body => Content::streamed(body),
+        };
+        Answer { status: parts.status, headers: parts.headers, content, made: Made::Gateway, upgrade: None }
+    }
+}
+
+/// The host that the caller addressed, in lower case, without port.
+fn host_of(parts: &http::request::Parts) -> String {
+    let authority = match parts.uri.authority() {
+        Some(authority) => Cow::Borrowed(authority.as_str()),
+        None => parts.headers.get(HOST).map_or(Cow::Borrowed(""), |host| String::from_utf8_lossy(host.as_bytes())),
+    };
+    crate::net::client::host_without_port(&authority).to_ascii_lowercase()
+}
+
+fn is_id(value: &HeaderValue) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX && value.as_bytes().iter().copied().all(is_plain)
+}
+
+const REQUEST_ID_BYTES_MAX: usize = 128;

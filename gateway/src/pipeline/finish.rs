@@ -1,0 +1,218 @@
+//! The end of a request: the answer leaves, and when its last byte is gone, or its caller, the rest is told.
+//!
+//! What is told hangs on the body that leaves, so it is told once, whatever ends the request.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::analytics::{Capture, Recording};
+use super::exchange::{Answer, Exchange};
+use super::plan::Plan;
+use crate::message::body::{Body, BodyError};
+use crate::telemetry::log;
+use crate::upstream::splice;
+
+/// The caller's body: counted, bounded, recorded where the API asks for it.
+pub fn incoming(
+    body: Incoming,
+    plan: &Plan,
+    begun: Instant,
+    bytes: Rc<Cell<u64>>,
+    recording: Option<&Recording>,
+) -> Body {
+    let bytes_max = plan.api.request_body_bytes_max;
+    let deadline = begun + plan.api.request_timeout;
+    let capture = recording.map(|recording| recording.request_body.clone());
+    Body::wrap(Received { body, bytes, bytes_max, deadline, capture })
+}
+
+/// See [`incoming`].
+#[derive(Debug)]
+struct Received {
+    body: Incoming,
+    bytes: Rc<Cell<u64>>,
+    bytes_max: u64,
+    deadline: Instant,
+    capture: Option<Capture>,
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::Connection);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.bytes.set(self.bytes.get().saturating_add(length(data)));
+            if self.bytes.get() > self.bytes_max {
+                return Poll::Ready(Some(Err(BodyError::TooLarge { bytes_max: self.bytes_max })));
+            }
+            if Instant::now() > self.deadline {
+                return Poll::Ready(Some(Err(BodyError::Timeout)));
+            }
+            if let Some(capture) = &self.capture {
+                capture.add(data);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Sends the answer off.
+pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
+    if let (Some(client), Some(upstream)) = (exchange.upgrade.take(), answer.upgrade.take()) {
+        let idle_timeout = exchange.plan.api.upstream.idle_timeout;
+        tokio::task::spawn_local(async move {
+            if let (Ok(client), Ok(upstream)) = futures_util::join!(client, upstream) {
+                splice(client, upstream, idle_timeout).await;
+            }
+        });
+    }
+    let body = answer.content.into_body(&mut answer.headers);
+    let is_bodiless = exchange.method == Method::HEAD
+        || matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || answer.status.is_informational();
+    let mut telling = Telling { exchange, status: answer.status, bytes_out: 0, is_whole: false, capture: None };
+    if let Some(recording) = &mut telling.exchange.recording {
+        telling.capture = recording.response(&answer.headers);
+    }
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    if is_bodiless || body.is_end_stream() {
+        telling.is_whole = true;
+    } else {
+        let expected = body.size_hint().exact();
+        *response.body_mut() = Body::wrap(Leaving { body, expected, telling });
+    }
+    response
+}
+
+/// The body of an answer; what is told of the request hangs on it.
+#[derive(Debug)]
+struct Leaving {
+    body: Body,
+    /// Its length, where that is known: the connection does not ask for more than that.
+    expected: Option<u64>,
+    telling: Telling,
+}
+
+impl http_body::Body for Leaving {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => self.telling.is_whole = true,
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.telling.bytes_out = self.telling.bytes_out.saturating_add(length(data));
+                    if let Some(capture) = &self.telling.capture {
+                        capture.add(data);
+                    }
+                }
+                self.telling.is_whole =
+                    self.body.is_end_stream() || self.expected.is_some_and(|bytes| self.telling.bytes_out >= bytes);
+                if !self.telling.is_whole && Instant::now() > self.telling.exchange.deadline() {
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let exchange = &self.telling.exchange;
+                tracing::warn!(
+                    api = %exchange.plan.api.id, request_id = exchange.id.as_str(), %error, "answer broke off"
+                );
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Tells of a request when it is dropped: counters, log, record.
+struct Telling {
+    exchange: Exchange,
+    status: StatusCode,
+    bytes_out: u64,
+    is_whole: bool,
+    capture: Option<Capture>,
+}
+
+impl std::fmt::Debug for Telling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Telling")
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        let exchange = &mut self.exchange;
+        let (status, time) = (self.status.as_u16(), exchange.begun.elapsed());
+        let plan: &Arc<Plan> = &exchange.plan;
+        exchange.is_told = true;
+        if self.is_whole {
+            plan.metrics.ended(status, time, exchange.bytes_in.get(), self.bytes_out);
+        } else {
+            plan.metrics.aborted();
+        }
+        if log::wants(exchange.core.access, status) {
+            log::access(&log::AccessLine {
+                api: plan.api.id.as_str(),
+                request_id: exchange.id.as_str(),
+                client: exchange.client,
+                method: exchange.method.as_str(),
+                path: &exchange.original_path,
+                protocol: exchange.version,
+                status,
+                bytes: self.bytes_out,
+                time,
+                upstream: exchange.upstream_time,
+            });
+        }
+        if let Some(recording) = exchange.recording.take() {
+            let record = recording.finish(exchange, status, time, self.bytes_out, self.capture.take());
+            exchange.core.recorder.send(&exchange.plan, record);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    /// A request whose caller left before there was an answer.
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.plan.metrics.aborted();
+        }
+    }
+}
+
+fn length(data: &Bytes) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,116 @@
+//! To the upstream and back: what is sent, and what of the answer is kept.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Uri};
+
+use super::content::Content;
+use super::exchange::{Answer, Exchange};
+use super::plan::Plan;
+use super::reject::Reject;
+use crate::message::body::Body;
+use crate::message::hop;
+use crate::plugin::verdict::Made;
+use crate::upstream::UpstreamError;
+
+/// Sends the request as it is now, and takes the upstream's answer.
+pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject> {
+    let uri = uri(plan, exchange)?;
+    let overridden = exchange.target.as_ref().map(|origin| std::sync::Arc::new(plan.target.with_origin(origin.clone())));
+    let target = overridden.as_ref().unwrap_or(&plan.target);
+    // The exchange keeps its headers for the response hooks; what is sent is made from a copy only where they need them.
+    let mut headers = if plan.response.is_empty() && !plan.api.analytics.enabled {
+        std::mem::take(&mut exchange.headers)
+    } else {
+        exchange.headers.clone()
+    };
+    let upgrade = exchange.upgrade.is_some().then(|| headers.get(UPGRADE).cloned()).flatten();
+    hop::strip(&mut headers);
+    // The gateway answers `Expect: 100-continue` itself, when it first reads the body.
+    headers.remove(EXPECT);
+    if let Some(protocol) = upgrade.clone() {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+    host(plan, exchange, &mut headers);
+    exchange.core.trusted.forward(&exchange.peer, exchange.is_https, &exchange.host, &mut headers);
+    headers.insert("x-request-id", exchange.id.to_value());
+    let content = std::mem::replace(&mut exchange.content, Content::made(Bytes::new()));
+    let body = content.into_body(&mut headers);
+    let mut request = Request::new(body);
+    *request.method_mut() = exchange.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+
+    let begun = Instant::now();
+    let sent = async {
+        if upgrade.is_some() {
+            exchange.core.upstreams.send_upgrade(target, request).await
+        } else {
+            exchange.core.upstreams.send(target, request).await.map(|response| (response, None))
+        }
+    };
+    // One timer is enough: the whole request's is only set where it ends before the reply's own.
+    let answered = if exchange.deadline() < begun + plan.api.upstream.reply_timeout {
+        tokio::time::timeout_at(exchange.deadline().into(), sent).await.map_err(|_| Reject::Timeout)?
+    } else {
+        sent.await
+    };
+    exchange.upstream_time = begun.elapsed();
+    let (response, upgraded) = answered.map_err(|error| failed(plan, error))?;
+    plan.metrics.upstream_ended(exchange.upstream_time);
+    let (parts, body) = response.into_parts();
+    let mut headers = parts.headers;
+    let is_upgraded = upgraded.is_some();
+    let protocol = is_upgraded.then(|| headers.get(UPGRADE).cloned()).flatten();
+    hop::strip(&mut headers);
+    if let Some(protocol) = protocol {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+    let content = if is_upgraded { Content::streamed(Body::Empty) } else { Content::streamed(body) };
+    Ok(Answer { status: parts.status, headers, content, made: Made::Upstream, upgrade: upgraded })
+}
+
+fn failed(plan: &Plan, error: UpstreamError) -> Reject {
+    plan.metrics.upstream_failed(error.kind());
+    Reject::Upstream(error)
+}
+
+/// Base path, path and query in origin form.
+fn uri(plan: &Plan, exchange: &Exchange) -> Result<Uri, Reject> {
+    let base = &plan.api.upstream.base_path;
+    let query = exchange.query.as_deref();
+    let mut text = String::with_capacity(base.len() + exchange.path.len() + query.map_or(0, |query| query.len() + 1));
+    text.push_str(base);
+    text.push_str(&exchange.path);
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    let path = PathAndQuery::from_maybe_shared(Bytes::from(text));
+    path.map(Uri::from).map_err(|_| Reject::RequestInvalid("path or query"))
+}
+
+/// The target's host, or the caller's where the definition preserves it.
+fn host(plan: &Plan, exchange: &Exchange, headers: &mut HeaderMap) {
+    if plan.api.upstream.preserve_host && exchange.target.is_none() {
+        // A request over HTTP/2 has no such field.
+        if !headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::from_str(&exchange.host)
+        {
+            headers.insert(HOST, host);
+        }
+        return;
+    }
+    let authority = match &exchange.target {
+        Some(origin) => HeaderValue::from_str(&origin.authority()).ok(),
+        None => Some(plan.host.clone()),
+    };
+    if let Some(authority) = authority {
+        headers.insert(HOST, authority);
+    }
+}

@@ -1,0 +1,204 @@
+//! Plugins along the request: what they see, and how their edits are applied.
+
+use super::content::{Content, ContentError};
+use super::exchange::{Answer, Exchange, Flow};
+use super::plan::{EndpointStep, HookStep, ResponseStep};
+use super::query;
+use super::reject::Reject;
+use crate::message::body::BodyError;
+use crate::model::plugin::{FailureKind, OnFailure};
+use crate::plugin::call::Outcome;
+use crate::plugin::failure::CallError;
+use crate::plugin::verdict::{
+    Edits, Made, Reply, RequestEdit, ResponseEdit, ResponseView, UpstreamOverride, Vars, Verdict,
+};
+
+/// Runs a `pre` plugin.
+pub async fn pre(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
+    read_body(step, exchange).await?;
+    let (facts, view) = exchange.seen_by(step);
+    let outcome = step.function.pre(&exchange.core.worker, facts, view).await;
+    apply(step, exchange, outcome)
+}
+
+/// Runs a `post-auth` plugin.
+pub async fn post_auth(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
+    read_body(step, exchange).await?;
+    let (facts, view) = exchange.seen_by(step);
+    let outcome = step.function.post_auth(&exchange.core.worker, facts, view, exchange.session.as_deref()).await;
+    apply(step, exchange, outcome)
+}
+
+/// Runs an `endpoint` plugin, if method and path match as they are now.
+pub async fn endpoint(step: &EndpointStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
+    if step.method.as_ref().is_some_and(|method| *method != exchange.method) {
+        return Ok(Flow::Next);
+    }
+    let Some(parameters) = step.path.matches(exchange.path_below_listen_path()) else { return Ok(Flow::Next) };
+    let hook = &step.hook;
+    read_body(hook, exchange).await?;
+    let (facts, view) = exchange.seen_by(hook);
+    let (worker, session) = (&exchange.core.worker, exchange.session.as_deref());
+    let outcome = hook.function.endpoint(worker, facts, view, &parameters, session).await;
+    apply(hook, exchange, outcome)
+}
+
+/// Runs a `post` plugin.
+pub async fn post(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
+    read_body(step, exchange).await?;
+    let (facts, view) = exchange.seen_by(step);
+    let outcome = step.function.post(&exchange.core.worker, facts, view, exchange.session.as_deref()).await;
+    apply(step, exchange, outcome)
+}
+
+/// Runs a `response` plugin.
+pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut Answer) -> Result<(), Reject> {
+    let hook = &step.hook;
+    if let Some(bytes_max) = hook.function.body_bytes_max()
+        && answer.upgrade.is_none()
+    {
+        let read = tokio::time::timeout_at(exchange.deadline().into(), answer.content.whole(&answer.headers, bytes_max)).await;
+        match read {
+            Ok(Ok(_)) => {}
+            Ok(Err(ContentError::Body(error))) => return Err(Reject::ResponseBody(error)),
+            Ok(Err(ContentError::CodingUnknown)) => return Err(Reject::ResponseCoding),
+            Err(_) => return Err(Reject::ResponseBody(BodyError::Timeout)),
+        }
+    }
+    let body = answer.content.known().filter(|_| hook.function.function.reads.body_bytes_max.is_some());
+    let view = ResponseView { status: answer.status, origin: answer.made, headers: &answer.headers, body };
+    let (facts, request) = exchange.seen_by(hook);
+    let (worker, session) = (&exchange.core.worker, exchange.session.as_deref());
+    let outcome = hook.function.response(worker, facts, request, view, session).await;
+    let Some(edits) = settle(hook, exchange, outcome)? else { return Ok(()) };
+    for edit in edits {
+        match edit {
+            // An upgraded connection is no answer any more: its status and body are what they are.
+            ResponseEdit::Status(_) | ResponseEdit::Body(_) if answer.upgrade.is_some() => {}
+            ResponseEdit::Status(status) => answer.status = status,
+            ResponseEdit::Header(edit) => edit.apply(&mut answer.headers),
+            ResponseEdit::Body(body) => answer.content.replace(body, &mut answer.headers),
+            ResponseEdit::SetVar(name, value) => set_var(&mut exchange.vars, name, value),
+            ResponseEdit::RemoveVar(name) => exchange.vars.retain(|(of, _)| *of != name),
+        }
+    }
+    Ok(())
+}
+
+/// Counts a call, and decides what a failure means: an error, or `None` to go on as if the plugin were not there.
+pub fn settle<V>(step: &HookStep, exchange: &Exchange, outcome: Outcome<V>) -> Result<Option<V>, Reject> {
+    let usage = outcome.usage;
+    step.metrics.call_ended(usage.time, usage.waited, usage.fuel);
+    step.metrics.log_lines_dropped(usage.log_lines_dropped);
+    match outcome.verdict {
+        Ok(verdict) => Ok(Some(verdict)),
+        Err(source) => failed(step, exchange, source).map(|()| None),
+    }
+}
+
+fn failed(step: &HookStep, exchange: &Exchange, source: CallError) -> Result<(), Reject> {
+    step.metrics.failed(source.kind);
+    let plugin = step.function.generation.spec.name.clone();
+    if step.on_failure == OnFailure::Continue {
+        step.metrics.continued();
+        tracing::warn!(
+            api = %exchange.plan.api.id, request_id = exchange.id.as_str(), %plugin, hook = %step.hook,
+            kind = source.kind.as_str(), reason = %source.reason, "plugin failed; going on without it"
+        );
+        return Ok(());
+    }
+    Err(Reject::Plugin { plugin, hook: step.hook, source })
+}
+
+/// Reads the request's body as a whole if the function reads bodies.
+pub async fn read_body(step: &HookStep, exchange: &mut Exchange) -> Result<(), Reject> {
+    let Some(bytes_max) = step.function.body_bytes_max() else { return Ok(()) };
+    let deadline = exchange.deadline();
+    let whole = exchange.content.whole(&exchange.headers, bytes_max);
+    match tokio::time::timeout_at(deadline.into(), whole).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(ContentError::Body(error))) => Err(Reject::RequestBody(error)),
+        Ok(Err(ContentError::CodingUnknown)) => Err(Reject::RequestCoding),
+        Err(_) => Err(Reject::RequestBody(BodyError::Timeout)),
+    }
+}
+
+/// Applies a verdict to the request, or makes it the answer.
+fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) -> Result<Flow, Reject> {
+    let Some(verdict) = settle(step, exchange, outcome)? else { return Ok(Flow::Next) };
+    match verdict {
+        Verdict::Continue => Ok(Flow::Next),
+        Verdict::Edit(Edits { request, session }) => {
+            edit_request(exchange, request).map_err(|reason| {
+                let source = CallError::new(FailureKind::BadOutput, reason);
+                step.metrics.failed(source.kind);
+                Reject::Plugin { plugin: step.function.generation.spec.name.clone(), hook: step.hook, source }
+            })?;
+            // Where there is no session, as on a keyless API, there is nothing to change.
+            if let Some(of) = &mut exchange.session {
+                session.into_iter().for_each(|edit| of.apply(edit));
+            }
+            Ok(Flow::Next)
+        }
+        Verdict::Respond(reply) => {
+            step.metrics.responded();
+            Ok(Flow::Reply(Box::new(Answer::from(reply))))
+        }
+        Verdict::Reject(rejection) => {
+            step.metrics.rejected();
+            Err(Reject::ByPlugin(rejection))
+        }
+    }
+}
+
+/// Applies checked edits, in their order. An edit that only this exchange can judge may still be refused.
+pub fn edit_request(exchange: &mut Exchange, edits: Vec<RequestEdit>) -> Result<(), &'static str> {
+    for edit in edits {
+        match edit {
+            RequestEdit::Method(method) => exchange.method = method,
+            RequestEdit::Path(path) => exchange.path = path,
+            RequestEdit::Query(query) => exchange.query = query,
+            RequestEdit::SetQueryParam(name, value) => {
+                exchange.query = Some(query::set(exchange.query.as_deref(), &name, &value));
+            }
+            RequestEdit::AppendQueryParam(name, value) => {
+                exchange.query = Some(query::append(exchange.query.as_deref(), &name, &value));
+            }
+            RequestEdit::RemoveQueryParam(name) => {
+                exchange.query = query::remove(exchange.query.as_deref(), &name);
+            }
+            RequestEdit::Header(edit) => edit.apply(&mut exchange.headers),
+            RequestEdit::Body(body) => exchange.content.replace(body, &mut exchange.headers),
+            RequestEdit::Upstream(UpstreamOverride::Origin(origin)) => exchange.target = Some(origin),
+            RequestEdit::Upstream(UpstreamOverride::Api(_)) => {
+                return Err("sending a request to another API is not offered by this version of the gateway");
+            }
+            RequestEdit::SetVar(name, value) => set_var(&mut exchange.vars, name, value),
+            RequestEdit::RemoveVar(name) => exchange.vars.retain(|(of, _)| *of != name),
+        }
+        if exchange.query.as_ref().is_some_and(|query| query.len() > QUERY_BYTES_MAX) {
+            return Err("the query grew beyond 64 KiB");
+        }
+        if exchange.vars.len() > VARS_MAX {
+            return Err("more than 64 variables in one request");
+        }
+    }
+    Ok(())
+}
+
+fn set_var(vars: &mut Vars, name: String, value: bytes::Bytes) {
+    match vars.iter_mut().find(|(of, _)| *of == name) {
+        Some((_, of)) => *of = value,
+        None => vars.push((name, value)),
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        let Reply { status, headers, body } = reply;
+        Self { status, headers, content: Content::made(body), made: Made::Plugin, upgrade: None }
+    }
+}
+
+const QUERY_BYTES_MAX: usize = 64 << 10;
+const VARS_MAX: usize = 64;
