@@ -27,7 +27,7 @@ mod call;
 pub(crate) mod host;
 mod loaded;
 
-pub use call::Call;
+pub use call::{Call, record};
 pub use loaded::{Loaded, Outcome};
 
 use crate::{

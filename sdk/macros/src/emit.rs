@@ -304,6 +304,11 @@ fn exports(plugin: &Plugin) -> TokenStream {
     });
     let with_state_result = result(quote!(T));
     quote! {
+        // Natively nothing is exported, but nothing is unused for that.
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn() -> ::stile_sdk::__private::contract::PluginDescription =
+            <#this as ::stile_sdk::__private::Plugin>::describe;
+
         #[cfg(target_family = "wasm")]
         #[allow(unsafe_code)]
         const _: () = {

@@ -6,8 +6,8 @@ use crate::{
     fields::lower,
     testing::host,
     types::{
-        Api, Context, Credential, CredentialSource, Header, MatchedEndpoint, Method, Request, Scheme, Session,
-        Upstream, Variable,
+        AnalyticsRecord, Api, Context, Credential, CredentialSource, Header, MatchedEndpoint, Method, Request, Scheme,
+        Session, Upstream, Variable,
     },
 };
 
@@ -185,5 +185,48 @@ impl Call {
             body: Some(self.body.clone()),
             extra: Vec::new(),
         }
+    }
+}
+
+/// An analytics record of a request, to be changed by the test: `AnalyticsRecord { query: …, ..record() }`.
+#[must_use]
+pub fn record() -> AnalyticsRecord {
+    let call = Call::get("/orders");
+    AnalyticsRecord {
+        request_id: "request".to_owned(),
+        method: call.method.as_str().to_owned(),
+        host: call.host,
+        path: call.path.clone(),
+        raw_path: call.path.clone(),
+        original_path: call.path,
+        listen_path: call.api.listen_path,
+        query: String::new(),
+        content_length: 0,
+        user_agent: "test".to_owned(),
+        response_code: 200,
+        api_key: String::new(),
+        timestamp_ms: host::with(|state| state.time_ms),
+        api_version: call.api.version,
+        api_name: call.api.name,
+        api_id: call.api.id,
+        organisation: call.api.organisation,
+        oauth_id: String::new(),
+        request_time_ms: 0,
+        latency_total_ms: 0,
+        latency_upstream_ms: 0,
+        latency_gateway_ms: 0,
+        ip_address: call.client_address.to_string(),
+        geo: None,
+        open_connections: 0,
+        closed_connections: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        tags: Vec::new(),
+        alias: String::new(),
+        track_path: false,
+        expires_ms: 0,
+        request: None,
+        response: None,
+        extra: Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     testing::{
         Call,
         apply::{apply_record, apply_reply, apply_request, apply_session},
+        host,
     },
     types::{
         AnalyticsRecord, Context, Header, Origin, Refusal, Rejection, Reply, Request, RequestEdit, Response,
@@ -88,6 +89,7 @@ macro_rules! inbound {
             $(#[$doc])*
             #[track_caller]
             pub fn $hook(&self, function: &str, call: Call) -> Outcome {
+                self.enter();
                 let $call = &call;
                 let (context, request) = match self.hand_over(Hook::$variant, function, $call) {
                     Ok(handed) => handed,
@@ -164,6 +166,7 @@ impl<P: Plugin> Loaded<P> {
     /// outcome.
     #[track_caller]
     pub fn response(&self, function: &str, call: Call, mut reply: Reply) -> Outcome {
+        self.enter();
         let reads = self.reads(Hook::Response, function);
         let mut request = call.request();
         select(&mut request.headers, &reads.request_headers);
@@ -198,6 +201,7 @@ impl<P: Plugin> Loaded<P> {
     /// The function's own. The gateway does not store the record then.
     #[track_caller]
     pub fn analytics(&self, function: &str, record: AnalyticsRecord) -> Result<Option<AnalyticsRecord>, String> {
+        self.enter();
         let reads = self.reads(Hook::Analytics, function);
         let mut handed = record.clone();
         for message in [&mut handed.request, &mut handed.response].into_iter().flatten() {
@@ -215,6 +219,11 @@ impl<P: Plugin> Loaded<P> {
             analytics::Verdict::Edit(edits) => Some(apply_record(record, edits)),
             analytics::Verdict::Drop => None,
         })
+    }
+
+    /// The host is this plugin's from here on: there may be others in the test.
+    fn enter(&self) {
+        host::with(|state| state.description = Some(self.description.clone()));
     }
 
     /// What the gateway would hand over, or its refusal of a body that is too large.
