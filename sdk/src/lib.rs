@@ -36,7 +36,7 @@
 //! | `#[analytics]` | `&mut Record` | [`Verdict`] |
 //!
 //! Instead of an [`Action`] a function may return nothing (go on), a [`Reply`] or a [`Rejection`]; instead of an
-//! [`AuthAction`] a [`Session`](types::Session), a [`Refusal`], a [`Reply`] or a [`Rejection`]; instead of a [`Verdict`]
+//! [`AuthAction`] a [`Session`], a [`Refusal`], a [`Reply`] or a [`Rejection`]; instead of a [`Verdict`]
 //! nothing (keep it). Around any of these it may put a `Result`: its error is a failure of the plugin. The text goes to
 //! the gateway's log, never to the caller, and `on_failure` of the definition decides what becomes of the request. So
 //! does a panic, whose message and place the gateway logs.
@@ -128,6 +128,7 @@ mod config;
 mod context;
 mod edits;
 mod fields;
+mod guest;
 mod outcome;
 mod record;
 mod request;
@@ -139,14 +140,13 @@ pub mod bindings;
 pub mod kv;
 pub mod log;
 pub mod metrics;
-#[doc(hidden)]
-pub mod plugin;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod types;
 
 pub use context::{Context, PathParams};
 pub use fields::{Headers, Query, Vars};
+pub use guest::Plugin;
 pub use outcome::{Action, AuthAction, IntoAction, IntoAuthAction, IntoDone, IntoVerdict, Verdict, reject};
 pub use record::Record;
 pub use request::Request;
@@ -181,10 +181,10 @@ pub mod __private {
     pub use crate::config::{parse, schema};
     pub use crate::{
         bindings,
-        outcome::{IntoAction, IntoAuthAction, IntoDone, IntoVerdict},
-        plugin::{
+        guest::{
             Description, FunctionSpec, HeaderSpec, IntoState, Metric, Plugin, STAMP, calls, contract, unknown_function,
         },
+        outcome::{IntoAction, IntoAuthAction, IntoDone, IntoVerdict},
         types,
     };
 }

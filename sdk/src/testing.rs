@@ -30,10 +30,13 @@ mod loaded;
 pub use call::{Call, record};
 pub use loaded::{Loaded, Outcome};
 
+/// What a plugin tells the gateway, as the contract has it.
+pub use crate::guest::contract as description;
+
 use crate::{
+    guest::{Plugin, contract::PluginDescription},
     kv,
     log::Level,
-    plugin::{Plugin, contract::PluginDescription},
 };
 
 /// A fake host. There is one for each thread; making one empties it.

@@ -64,6 +64,12 @@ pub(crate) fn plugin(arguments: TokenStream, item: TokenStream) -> Result<Plugin
     let mut keys = Keys::default();
     syn::meta::parser(|meta| keys.key(&meta)).parse2(arguments)?;
 
+    if let Some((_, help)) = keys.counters.first().or(keys.histograms.first())
+        && !keys.capabilities.iter().any(|(name, _)| name == "metrics")
+    {
+        return Err(Error::new_spanned(help, "writing metrics is a capability: add `capabilities(metrics = \"why\")`"));
+    }
+
     let mut functions = Vec::new();
     let mut new = None;
     let mut errors = Errors::default();
@@ -275,5 +281,82 @@ impl Errors {
 
     fn finish(self) -> Result<()> {
         self.0.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::TokenStream;
+
+    use super::plugin;
+
+    fn errors(arguments: &str, item: &str) -> String {
+        let parse = |text: &str| text.parse::<TokenStream>().expect("the test is written in Rust");
+        match plugin(parse(arguments), parse(item)) {
+            Ok(_) => String::new(),
+            Err(error) => error.into_iter().map(|error| error.to_string()).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    fn check(functions: &str, expected: &str) {
+        let found = errors("", &format!("impl Example {{ {functions} }}"));
+        assert!(if expected.is_empty() { found.is_empty() } else { found.contains(expected) }, "{functions}: {found}");
+    }
+
+    #[test]
+    fn functions_that_fit_their_hook_are_taken() {
+        check("#[pre] fn a() {}", "");
+        check("#[pre] fn a(context: &Context, request: &mut stile_sdk::Request) {}", "");
+        check("#[auth] fn a(c: Option<&Credential>) -> Refusal {}", "");
+        check("#[response(request_headers = all, body = 1 << 20)] fn a(r: &mut Response, q: &Request) {}", "");
+        check("#[analytics(headers = [\"cookie\"], body)] fn a(r: &mut Record) {} #[analytics] fn b() {}", "");
+        check("fn new() -> Self {} #[pre] fn a(&self) {}", "");
+    }
+
+    #[test]
+    fn a_wrong_signature_is_told_what_is_right() {
+        check("#[pre] fn a(r: Request) {}", "a `#[pre]` function may take `&mut Request`, `&Context`");
+        check("#[pre] fn a(s: Option<&Session>) {}", "may take `&mut Request`, `&Context`");
+        check("#[response] fn a(r: &mut Request) {}", "may take `&mut Response`, `&Request`");
+        check("#[post] fn a(&mut self) {}", "take `&self`; what changes between calls");
+        check("#[post] fn a(&self) {}", "`&self` needs `#[plugin(config = …)]` or a method `new`");
+        check("#[post] async fn a() {}", "cannot be async");
+        check("#[post] fn a<T>() {}", "has no generics");
+        check("#[pre] #[post] fn a() {}", "belongs to one hook");
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_the_right_ones() {
+        check(
+            "#[pre(header = [])] fn a() {}",
+            "unknown key `header`: `#[pre]` knows `headers`, `body`, `context` and `name`",
+        );
+        check("#[pre(headers = some)] fn a() {}", "or `all`");
+        check("#[pre(headers = [\"a b\"])] fn a() {}", "not the name of a header");
+        check("#[pre(body)] fn a() {}", "say how many bytes at most");
+        check("#[analytics(body = 1)] fn a() {}", "write just `body`");
+        check("#[pre(session)] fn a() {}", "see no session");
+        check("#[post(session)] fn a() {}", "take an argument `session: Option<&Session>`");
+        check("#[pre(context = [client])] fn a() {}", "no part of the context: there are `request_id`");
+        check("#[pre(request_headers = all)] fn a() {}", "is for `#[response]`");
+    }
+
+    #[test]
+    fn every_error_of_a_block_is_told_at_once() {
+        let found = errors("", "impl A { #[pre(x)] fn a() {} #[post] fn b(r: u8) {} }");
+        assert_eq!(found.lines().count(), 2, "{found}");
+    }
+
+    #[test]
+    fn a_block_that_is_no_plugin_is_told_why() {
+        check("", "no function for a hook: mark one with `#[pre]`");
+        check("#[pre] fn a() {} #[pre(name = \"a\")] fn b() {}", "two functions named `a`");
+        assert!(errors("", "struct A;").contains("goes on an impl block"));
+        assert!(errors("", "impl Clone for A {}").contains("not on a trait's"));
+        assert!(errors("", "impl<T> A<T> {}").contains("no generics"));
+        assert!(errors("capability(kv = \"\")", "impl A {}").contains("`#[plugin]` knows"));
+        assert!(errors("capabilities(files = \"\")", "impl A {}").contains("unknown capability `files`"));
+        assert!(errors("counters(a = \"\")", "impl A {}").contains("add `capabilities(metrics"));
+        assert!(errors("config = A", "impl A { fn new(c: C) {} #[pre] fn a() {} }").contains("leave `config = …` out"));
     }
 }

@@ -1,7 +1,7 @@
 //! Applies a plugin's changes, as the gateway does.
 
 use crate::{
-    plugin::contract::PluginDescription,
+    guest::contract::PluginDescription,
     testing::Call,
     types::{AnalyticsRecord, Header, RecordEdit, RecordedMessage, Reply, RequestEdit, ResponseEdit, SessionEdit},
 };

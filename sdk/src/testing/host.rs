@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{kv::Error as KvError, log::Level, plugin::contract::PluginDescription, testing::LogLine};
+use crate::{guest::contract::PluginDescription, kv::Error as KvError, log::Level, testing::LogLine};
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
@@ -132,7 +132,7 @@ pub(crate) mod kv {
 
 pub(crate) mod metrics {
     use super::with;
-    use crate::{metrics::Error, plugin::contract::MetricKind};
+    use crate::{guest::contract::MetricKind, metrics::Error};
 
     fn declared(state: &super::State, name: &str, kind: MetricKind) -> Result<(), Error> {
         state.demand("metrics");

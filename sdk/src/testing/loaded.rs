@@ -2,7 +2,7 @@
 
 use crate::{
     bindings::{analytics, auth, endpoint, post, post_auth, pre, response},
-    plugin::{
+    guest::{
         Plugin,
         contract::{BodyRead, ContextFields, HeaderSelection, Hook, PluginDescription, Reads},
     },

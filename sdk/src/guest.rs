@@ -1,37 +1,46 @@
 //! What `#[plugin]` implements, and the way from a call of the gateway to a function and back.
+//!
+//! Authors see nothing of this: only the macro writes calls of it.
+
+#![allow(missing_docs, reason = "public for the code that the macro writes, not for people")]
 
 use crate::{
     bindings::{
         analytics, auth,
         base::exports::stile::plugin::description::{
-            BodyRead, Capability, ContextFields, Function, HeaderSelection, PluginDescription, Reads,
+            BodyRead, Capability, ContextFields, Function, HeaderSelection, Hook, Metric as WireMetric, MetricKind,
+            PluginDescription, Reads,
         },
         endpoint, post, post_auth, pre, response,
     },
     types::{AnalyticsRecord, Context, Credential, Request, Response, Session},
 };
 
-pub use crate::bindings::base::exports::stile::plugin::description::{
-    self as contract, Hook, Metric as WireMetric, MetricKind,
-};
+pub use crate::bindings::base::exports::stile::plugin::description as contract;
 
-/// A plugin: its description and its functions by hook. Implemented by `#[plugin]`.
+/// A plugin: its description and its functions by hook. Implemented by [`#[plugin]`](macro@crate::plugin), never by hand:
+/// its items may change with every version.
 pub trait Plugin: 'static {
-    /// What functions take as `&self`; `()` where none does.
+    #[doc(hidden)]
     type State: 'static;
 
+    #[doc(hidden)]
     const DESCRIPTION: Description;
 
+    #[doc(hidden)]
     fn config_schema() -> Option<String> {
         None
     }
 
+    #[doc(hidden)]
     fn init(config: &str) -> Result<Self::State, String>;
 
+    #[doc(hidden)]
     fn pre(_: &Self::State, function: &str, _: Context, _: Request) -> Result<pre::Action, String> {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn auth(
         _: &Self::State,
         function: &str,
@@ -42,6 +51,7 @@ pub trait Plugin: 'static {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn post_auth(
         _: &Self::State,
         function: &str,
@@ -52,6 +62,7 @@ pub trait Plugin: 'static {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn endpoint(
         _: &Self::State,
         function: &str,
@@ -63,6 +74,7 @@ pub trait Plugin: 'static {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn post(
         _: &Self::State,
         function: &str,
@@ -73,6 +85,7 @@ pub trait Plugin: 'static {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn response(
         _: &Self::State,
         function: &str,
@@ -84,10 +97,12 @@ pub trait Plugin: 'static {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn analytics(_: &Self::State, function: &str, _: Vec<AnalyticsRecord>) -> Result<Vec<analytics::Verdict>, String> {
         unknown_function(function)
     }
 
+    #[doc(hidden)]
     fn describe() -> PluginDescription {
         let description = Self::DESCRIPTION;
         PluginDescription {
