@@ -1,6 +1,5 @@
 //! One request on its way: what it is now, what plugins made of it, and what has to be told at its end.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -132,7 +131,10 @@ pub struct Exchange {
     pub(super) peer: Rc<Peer>,
     pub(super) client: IpAddr,
     pub(super) is_https: bool,
+    /// The host that the caller addressed, in lower case, without port.
     pub(super) host: String,
+    /// The same as it stood in the request, with its port.
+    pub(super) authority: Option<HeaderValue>,
     pub(super) id: RequestId,
     pub(super) begun: Instant,
     pub(super) time_ms: u64,
@@ -203,10 +205,10 @@ impl Exchange {
     ) -> Result<(Self, Arc<Plan>), Unrouted> {
         let begun = Instant::now();
         let (mut parts, body) = request.into_parts();
-        let forwarded = core.trusted.read(&peer, &parts.headers);
-        let host = match &forwarded.host {
-            Some(host) => host.clone(),
-            None => host_of(&parts),
+        let host = without_port(peer.host(&parts.uri, &parts.headers).unwrap_or("")).to_ascii_lowercase();
+        let authority = match parts.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => parts.headers.get(HOST).cloned(),
         };
         let found = path::canonical(parts.uri.path()).map_err(Reject::from).and_then(|path| {
             match apis.find(&host, &path) {
@@ -227,7 +229,7 @@ impl Exchange {
             }
         };
         let id = match parts.headers.get("x-request-id") {
-            Some(given) if forwarded.is_trusted && is_id(given) => RequestId(Id::Given(given.clone())),
+            Some(given) if peer.trusted && is_id(given) => RequestId(Id::Given(given.clone())),
             _ => core.ids.next(),
         };
         let upgrade = if hop::upgrade_requested(&parts.headers, parts.version) {
@@ -245,9 +247,10 @@ impl Exchange {
         };
         plan.metrics.begin();
         let exchange = Self {
-            client: forwarded.client,
-            is_https: forwarded.is_https,
+            client: core.trusted.client(&peer, &parts.headers),
+            is_https: peer.scheme(&parts.headers) == "https",
             host,
+            authority,
             id,
             begun,
             time_ms: core.clock.now_ms(),
@@ -358,13 +361,12 @@ impl Exchange {
     }
 }
 
-/// The host that the caller addressed, in lower case, without port.
-fn host_of(parts: &http::request::Parts) -> String {
-    let authority = match parts.uri.authority() {
-        Some(authority) => Cow::Borrowed(authority.as_str()),
-        None => parts.headers.get(HOST).map_or(Cow::Borrowed(""), |host| String::from_utf8_lossy(host.as_bytes())),
-    };
-    crate::net::client::host_without_port(&authority).to_ascii_lowercase()
+/// A host without its port; an IPv6 address keeps its brackets.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') && (!host.contains(':') || host.ends_with(']')) => host,
+        _ => authority,
+    }
 }
 
 fn is_id(value: &HeaderValue) -> bool {

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::content::Content;
 use super::exchange::{Answer, Exchange};
@@ -27,17 +27,15 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     } else {
         exchange.headers.clone()
     };
-    let upgrade = exchange.upgrade.is_some().then(|| headers.get(UPGRADE).cloned()).flatten();
-    hop::strip(&mut headers);
-    // The gateway answers `Expect: 100-continue` itself, when it first reads the body.
-    headers.remove(EXPECT);
-    if let Some(protocol) = upgrade.clone() {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol);
+    let is_upgrade = exchange.upgrade.is_some();
+    if is_upgrade {
+        hop::strip_but_upgrade(&mut headers);
+    } else {
+        hop::strip(&mut headers);
     }
     host(plan, exchange, &mut headers);
-    exchange.core.trusted.forward(&exchange.peer, exchange.is_https, &exchange.host, &mut headers);
-    headers.insert("x-request-id", exchange.id.to_value());
+    exchange.peer.tell_upstream(exchange.authority.clone(), &mut headers);
+    headers.insert(X_REQUEST_ID, exchange.id.to_value());
     let content = std::mem::replace(&mut exchange.content, Content::made(Bytes::new()));
     let body = content.into_body(&mut headers);
     let mut request = Request::new(body);
@@ -47,7 +45,7 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
 
     let begun = Instant::now();
     let sent = async {
-        if upgrade.is_some() {
+        if is_upgrade {
             exchange.core.upstreams.send_upgrade(target, request).await
         } else {
             exchange.core.upstreams.send(target, request).await.map(|response| (response, None))
@@ -65,11 +63,8 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     let (parts, body) = response.into_parts();
     let mut headers = parts.headers;
     let is_upgraded = upgraded.is_some();
-    let protocol = is_upgraded.then(|| headers.get(UPGRADE).cloned()).flatten();
-    hop::strip(&mut headers);
-    if let Some(protocol) = protocol {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol);
+    if !is_upgraded {
+        hop::strip(&mut headers);
     }
     let content = if is_upgraded { Content::streamed(Body::Empty) } else { Content::streamed(body) };
     Ok(Answer { status: parts.status, headers, content, made: Made::Upstream, upgrade: upgraded })
@@ -97,13 +92,9 @@ fn uri(plan: &Plan, exchange: &Exchange) -> Result<Uri, Reject> {
 
 /// The target's host, or the caller's where the definition preserves it.
 fn host(plan: &Plan, exchange: &Exchange, headers: &mut HeaderMap) {
-    if plan.api.upstream.preserve_host && exchange.target.is_none() {
-        // A request over HTTP/2 has no such field.
-        if !headers.contains_key(HOST)
-            && let Ok(host) = HeaderValue::from_str(&exchange.host)
-        {
-            headers.insert(HOST, host);
-        }
+    let preserved = exchange.authority.clone().filter(|_| plan.api.upstream.preserve_host && exchange.target.is_none());
+    if let Some(authority) = preserved {
+        headers.insert(HOST, authority);
         return;
     }
     let authority = match &exchange.target {
@@ -114,3 +105,5 @@ fn host(plan: &Plan, exchange: &Exchange, headers: &mut HeaderMap) {
         headers.insert(HOST, authority);
     }
 }
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

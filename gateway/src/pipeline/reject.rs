@@ -100,7 +100,7 @@ impl Reject {
                 UpstreamError::RequestBody(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
                 UpstreamError::RequestBody(BodyError::Timeout) => StatusCode::REQUEST_TIMEOUT,
                 UpstreamError::RequestBody(_) => StatusCode::BAD_REQUEST,
-                UpstreamError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 UpstreamError::ConnectTimeout | UpstreamError::ReplyTimeout => StatusCode::GATEWAY_TIMEOUT,
                 _ => StatusCode::BAD_GATEWAY,
             },
@@ -155,7 +155,7 @@ impl Reject {
                 _ if *hook == Hook::Auth => "Key not authorised",
                 _ => "Middleware error",
             },
-            Self::Upstream(UpstreamError::Busy) => "Service unavailable",
+            Self::Upstream(UpstreamError::Busy { .. }) => "Service unavailable",
             Self::Upstream(UpstreamError::ConnectTimeout | UpstreamError::ReplyTimeout) | Self::Timeout => {
                 "Upstream service took too long"
             }
