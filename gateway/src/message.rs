@@ -3,3 +3,4 @@
 //! What is true of every message, whoever sent it. No sockets, no plugins.
 
 pub mod body;
+pub mod hop;
