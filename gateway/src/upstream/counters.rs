@@ -11,7 +11,7 @@ pub struct UpstreamCounters {
     pub opened: AtomicU64,
     /// Connections open now, idle ones included.
     pub open: AtomicUsize,
-    /// HTTP/1.1 connections that wait for a request now.
+    /// Connections that wait for a request now.
     pub idle: AtomicUsize,
     /// Requests sent on a connection that had served one before.
     pub reused: AtomicU64,

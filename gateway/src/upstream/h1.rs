@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, ReplyWait};
 use super::error::UpstreamError;
 use super::limits::Place;
 use super::pool::Slot;
@@ -85,7 +85,7 @@ impl Connection {
         // Unconstrained, because running out of budget would be told to a waker that does nothing.
         let mut reply = pin!(unconstrained(self.sender.try_send_request(request)));
         let mut sent = false;
-        let mut since = Instant::now();
+        let mut wait = ReplyWait::new(settings.reply_timeout);
         std::future::poll_fn(|cx| {
             // From the second time on it is probably the answer that woke the task. With the task's own waker inside,
             // the driver would wake the task once more for news that is picked up right here.
@@ -102,15 +102,7 @@ impl Connection {
             if self.ended {
                 return Poll::Ready(Err(UpstreamError::Closed(None).into()));
             }
-            loop {
-                ready!(self.deadline.poll(cx, since + settings.reply_timeout));
-                let owes_since = upload.map_or(Some(since), |upload| upload.upstream_owes_since());
-                let owes_since = owes_since.unwrap_or_else(Instant::now);
-                if owes_since <= since {
-                    return Poll::Ready(Err(UpstreamError::ReplyTimeout.into()));
-                }
-                since = owes_since;
-            }
+            wait.poll(&mut self.deadline, upload, cx).map(|error| Err(error.into()))
         })
         .await
     }
@@ -145,7 +137,7 @@ impl From<hyper::client::conn::TrySendError<Request<Body>>> for Unanswered {
 /// The settings of every HTTP/1.1 connection to an upstream. hyper itself stops at 100 header fields.
 pub(super) fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_header_size(HEAD_BYTES_MAX);
+    builder.max_header_size(HEAD_BYTES_MAX as usize);
     builder
 }
 
@@ -253,4 +245,4 @@ fn noop() -> Context<'static> {
 }
 
 /// Status line and header fields of an answer, or its trailers.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEAD_BYTES_MAX: u32 = 64 * 1024;

@@ -11,12 +11,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::counters::UpstreamCounters;
+use super::limits::Place;
 
 /// An open connection, counted as long as it lives.
 #[derive(Debug)]
 pub(super) struct Stream {
     kind: Kind,
     counters: Arc<UpstreamCounters>,
+    /// Where the stream outlives its HTTP connection.
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -37,7 +40,12 @@ impl Stream {
     fn new(kind: Kind, counters: &Arc<UpstreamCounters>) -> Self {
         counters.opened.fetch_add(1, Relaxed);
         counters.open.fetch_add(1, Relaxed);
-        Self { kind, counters: Arc::clone(counters) }
+        Self { kind, counters: Arc::clone(counters), place: None }
+    }
+
+    /// Ties a place to the stream, until it closes.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     /// Whether both sides agreed on HTTP/2 in the TLS handshake.

@@ -30,6 +30,15 @@ pub(super) struct Settings {
     pub(super) idle_timeout: Duration,
 }
 
+/// The protocol of a target's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    H1,
+    H2,
+    /// The TLS handshake will tell.
+    Unsettled,
+}
+
 /// Why an API's upstream cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
@@ -70,6 +79,15 @@ impl Target {
         let key = Key::new(limits.family, &origin);
         let authority = origin.authority().parse().ok();
         Self { origin, key, authority, settings, limits }
+    }
+
+    /// What connections will speak, as far as it is settled.
+    pub(super) fn speaks(&self) -> Speaks {
+        match (self.settings.protocol, self.origin.tls) {
+            (UpstreamProtocol::Auto, true) => Speaks::Unsettled,
+            (UpstreamProtocol::Auto, false) | (UpstreamProtocol::Http1, _) => Speaks::H1,
+            (UpstreamProtocol::Http2, _) => Speaks::H2,
+        }
     }
 
     pub(super) fn scheme(&self) -> Scheme {

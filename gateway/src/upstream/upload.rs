@@ -20,7 +20,7 @@ pub(super) struct Upload {
     done: Cell<bool>,
     /// The sender waits for the caller's bytes, not for the upstream.
     waits_for_caller: Cell<bool>,
-    moved: Cell<Option<Instant>>,
+    moved: Cell<Instant>,
     error: RefCell<Option<BodyError>>,
 }
 
@@ -40,7 +40,7 @@ impl Upload {
             touched: Cell::new(false),
             done: Cell::new(false),
             waits_for_caller: Cell::new(false),
-            moved: Cell::new(None),
+            moved: Cell::new(Instant::now()),
             error: RefCell::new(None),
         });
         *body = Body::wrap(Tracked(Rc::clone(&upload)));
@@ -54,7 +54,7 @@ impl Upload {
 
     /// Since when the upstream lets us wait; `None` while the caller does.
     pub(super) fn upstream_owes_since(&self) -> Option<Instant> {
-        if self.waits_for_caller.get() && !self.done.get() { None } else { self.moved.get() }
+        if self.waits_for_caller.get() && !self.done.get() { None } else { Some(self.moved.get()) }
     }
 
     /// What went wrong with the body, once.
@@ -64,7 +64,7 @@ impl Upload {
 
     fn end(&self) {
         self.done.set(true);
-        self.moved.set(Some(Instant::now()));
+        self.moved.set(Instant::now());
     }
 }
 
@@ -84,7 +84,7 @@ impl http_body::Body for Tracked {
                 if body.is_end_stream() || frame.is_trailers() {
                     upload.end();
                 } else {
-                    upload.moved.set(Some(Instant::now()));
+                    upload.moved.set(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
