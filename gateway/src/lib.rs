@@ -8,3 +8,4 @@ pub mod model;
 pub mod plugin;
 pub mod store;
 pub mod telemetry;
+pub mod upstream;

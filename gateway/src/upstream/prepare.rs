@@ -1,0 +1,45 @@
+//! The form that each protocol wants a request in.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{Authority, PathAndQuery};
+use http::{Request, Uri, Version};
+
+use super::error::UpstreamError;
+use super::target::Target;
+use crate::message::body::Body;
+
+/// Path and query in the URI, and one `Cookie` field where HTTP/2 may split it (RFC 9113, section 8.2.3).
+pub(super) fn h1(request: &mut Request<Body>) {
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
+    // Only a request that was prepared for HTTP/2 and is sent again has an authority here.
+    if let Some(host) = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        request.headers_mut().insert(header::HOST, host);
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    }
+    *request.version_mut() = Version::HTTP_11;
+}
+
+/// Scheme, authority and path in the URI, and no `Host`.
+pub(super) fn h2(request: &mut Request<Body>, target: &Target) -> Result<(), UpstreamError> {
+    let host = request.headers_mut().remove(header::HOST);
+    let named = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(target.scheme());
+    parts.authority = named.or(parts.authority).or_else(|| target.authority.clone());
+    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| UpstreamError::Protocol(None))?;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(())
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
