@@ -2,10 +2,16 @@
 //!
 //! `ARCHITECTURE.md` beside this folder is the map.
 
+pub mod admin;
+pub mod analytics;
 pub mod clock;
+pub mod live;
 pub mod message;
 pub mod model;
+pub mod net;
+pub mod pipeline;
 pub mod plugin;
+pub mod router;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
