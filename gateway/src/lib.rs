@@ -4,3 +4,6 @@
 
 pub mod message;
 pub mod model;
+pub mod net;
+pub mod router;
+pub mod server;
