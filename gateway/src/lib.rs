@@ -15,3 +15,5 @@ pub mod router;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+pub mod router;
+pub mod server;
