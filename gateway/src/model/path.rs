@@ -275,9 +275,7 @@ impl fmt::Display for PathTemplate {
 }
 
 fn decoded(segment: &str) -> String {
-    percent_encoding::percent_decode_str(segment)
-        .decode_utf8()
-        .map_or_else(|_| segment.to_owned(), Cow::into_owned)
+    percent_encoding::percent_decode_str(segment).decode_utf8().map_or_else(|_| segment.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]
