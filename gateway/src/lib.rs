@@ -17,3 +17,4 @@ pub mod telemetry;
 pub mod upstream;
 pub mod router;
 pub mod server;
+pub mod spec;
