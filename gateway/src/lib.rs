@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod analytics;
+pub mod app;
 pub mod clock;
 pub mod live;
 pub mod message;
@@ -12,9 +13,8 @@ pub mod net;
 pub mod pipeline;
 pub mod plugin;
 pub mod router;
+pub mod server;
+pub mod spec;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
-pub mod router;
-pub mod server;
-pub mod spec;
