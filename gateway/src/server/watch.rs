@@ -23,10 +23,8 @@ pub(super) struct Watch {
     stage: StageView,
     /// What the connection did at the last look, and since when.
     doing: Doing,
-    requests: u64,
+    progress: u64,
     since: Instant,
-    /// Writes when the timer fired last.
-    writes: u64,
     /// When an HTTP/2 connection is asked to end.
     old_at: Option<Instant>,
     /// Set once the connection was asked to end.
@@ -59,9 +57,8 @@ impl Watch {
             worker: worker.index,
             stage: worker.stages.view(),
             doing: Doing::Head,
-            requests: 0,
+            progress: 0,
             since: opened,
-            writes: 0,
             old_at: activity.is_http2().then_some(opened + age),
             finishing: None,
             timer: Box::pin(sleep_until(opened + limits.header_timeout)),
@@ -104,15 +101,16 @@ impl Watch {
     }
 
     fn notice(&mut self) {
-        let (doing, requests) = (self.activity.doing(), self.activity.requests());
-        if (doing, requests) == (self.doing, self.requests) {
+        let doing = self.activity.doing();
+        let progress = self.activity.progress(doing);
+        if (doing, progress) == (self.doing, self.progress) {
             return;
         }
         // A request in work needs no time of its own: the clock is read once per request, at its end.
         if doing != Doing::Work {
             self.since = Instant::now();
         }
-        (self.doing, self.requests) = (doing, requests);
+        (self.doing, self.progress) = (doing, progress);
     }
 
     /// The next time at which something may be due; `None` while it works.
@@ -122,6 +120,7 @@ impl Watch {
             Doing::Head => Some(self.since + limits.header_timeout),
             // Asked to end, it ends by itself or is cut.
             Doing::Idle if self.finishing.is_none() => Some(self.since + limits.idle_timeout),
+            Doing::Write => Some(self.since + limits.idle_timeout),
             Doing::Idle | Doing::Work => None,
         };
         let old = self.old_at.filter(|_| self.finishing.is_none());
@@ -150,16 +149,11 @@ impl Watch {
                 self.finish(Some(now + LINGER));
                 Some(Verdict::Finish)
             }
-            Doing::Work => {
-                let (writes, blocked) = self.activity.writes();
-                let stalled = blocked && writes == self.writes;
-                self.writes = writes;
-                stalled.then(|| {
-                    counters.write_timeouts.add_one();
-                    Verdict::Close
-                })
+            Doing::Write if self.since + shared.limits.idle_timeout <= now => {
+                counters.write_timeouts.add_one();
+                Some(Verdict::Close)
             }
-            Doing::Head | Doing::Idle => None,
+            Doing::Head | Doing::Idle | Doing::Work | Doing::Write => None,
         }
     }
 
