@@ -34,7 +34,7 @@ pub(super) struct Watch {
 
 #[derive(Clone, Copy)]
 struct Finishing {
-    cut_at: Option<Instant>,
+    asked_at: Instant,
     was_idle: bool,
 }
 
@@ -72,7 +72,7 @@ impl Watch {
             Stage::Serving => {}
             Stage::Draining if self.finishing.is_some() => {}
             Stage::Draining => {
-                self.finish(None);
+                self.finish();
                 return Poll::Ready(Verdict::Finish);
             }
             Stage::Aborting => {
@@ -118,25 +118,28 @@ impl Watch {
         let limits = &self.shared.limits;
         let own = match self.doing {
             Doing::Head => Some(self.since + limits.header_timeout),
-            // Asked to end, it ends by itself or is cut.
-            Doing::Idle if self.finishing.is_none() => Some(self.since + limits.idle_timeout),
+            Doing::Idle => Some(self.idle_until()),
             Doing::Write => Some(self.since + limits.idle_timeout),
-            Doing::Idle | Doing::Work => None,
+            Doing::Work => None,
         };
         let old = self.old_at.filter(|_| self.finishing.is_none());
-        let cut = self.finishing.and_then(|f| f.cut_at);
-        [own, old, cut].into_iter().flatten().min()
+        own.into_iter().chain(old).min()
+    }
+
+    /// A connection that was asked to end gets a moment to do so: an HTTP/2 caller may never answer.
+    fn idle_until(&self) -> Instant {
+        match self.finishing {
+            None => self.since + self.idle_timeout(),
+            Some(finishing) => finishing.asked_at.max(self.since) + LINGER,
+        }
     }
 
     fn judge(&mut self, now: Instant) -> Option<Verdict> {
         let shared = self.shared.clone();
         let counters = shared.counters.worker(self.worker);
-        if self.finishing.and_then(|f| f.cut_at).is_some_and(|cut| cut <= now) {
-            return Some(Verdict::Close);
-        }
         if self.finishing.is_none() && self.old_at.is_some_and(|old| old <= now) {
             counters.aged.add_one();
-            self.finish(None);
+            self.finish();
             return Some(Verdict::Finish);
         }
         match self.doing {
@@ -144,9 +147,10 @@ impl Watch {
                 counters.header_timeouts.add_one();
                 Some(Verdict::Close)
             }
-            Doing::Idle if self.finishing.is_none() && self.since + shared.limits.idle_timeout <= now => {
+            Doing::Idle if self.idle_until() <= now && self.finishing.is_some() => Some(Verdict::Close),
+            Doing::Idle if self.idle_until() <= now => {
                 counters.idle_timeouts.add_one();
-                self.finish(Some(now + LINGER));
+                self.finish();
                 Some(Verdict::Finish)
             }
             Doing::Write if self.since + shared.limits.idle_timeout <= now => {
@@ -157,8 +161,9 @@ impl Watch {
         }
     }
 
-    fn finish(&mut self, cut_at: Option<Instant>) {
-        self.finishing = Some(Finishing { cut_at, was_idle: self.activity.doing() == Doing::Idle });
+    fn finish(&mut self) {
+        let was_idle = self.activity.doing() == Doing::Idle;
+        self.finishing = Some(Finishing { asked_at: Instant::now(), was_idle });
     }
 
     fn idle_timeout(&self) -> Duration {

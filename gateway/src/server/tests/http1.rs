@@ -197,3 +197,15 @@ fn expect_100_continue_is_answered_when_the_body_is_wanted() {
     stream.write_all(b"hello").expect("open");
     until(&mut stream, "hello");
 }
+
+#[test]
+fn an_answer_arrives_though_the_body_was_not_read() {
+    let server = start(&limits());
+    let mut stream = server.connect();
+    let head = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n";
+    stream.write_all(&[head.as_bytes(), &[b'x'; 200_000]].concat()).expect("the server reads on");
+    stream.shutdown(std::net::Shutdown::Write).expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("no reset");
+    assert_eq!(statuses(&answer), [200], "{answer}");
+}

@@ -175,3 +175,19 @@ fn a_connection_that_resets_all_it_opens_is_ended() {
     });
     wait_for(|| server.totals().protocol_errors == 1);
 }
+
+#[test]
+fn a_caller_that_does_not_answer_goaway_is_closed() {
+    use std::io::Write;
+    let server = start(&limits());
+    let mut stream = server.connect();
+    // Preface and empty settings, and then silence.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("open");
+    let mut settings = [0; 9];
+    std::io::Read::read_exact(&mut stream, &mut settings).expect("settings");
+
+    server.begin_drain();
+
+    until_close(&mut stream);
+    assert_eq!(server.stop(), 0);
+}
