@@ -98,6 +98,11 @@ impl Activity {
         }
     }
 
+    /// Whether requests are in flight, however far their answers are.
+    pub(super) fn is_answering(&self) -> bool {
+        self.in_flight.load(Relaxed) > 0
+    }
+
     /// Changes whenever something happened that such a state waits for.
     pub(super) fn progress(&self, doing: Doing) -> u64 {
         match doing {

@@ -66,11 +66,23 @@ impl Watch {
         }
     }
 
+    /// To be asked before the connection's turn: whether a drain began while it works. Told so before it answers, hyper
+    /// can say `connection: close`. An idle one gets its turn first, since its next request may have arrived already.
+    pub(super) fn drain_begins_at_work(&mut self, cx: &Context<'_>) -> bool {
+        let begins = self.finishing.is_none() && self.stage.look(cx) == Stage::Draining && self.activity.is_answering();
+        if begins {
+            self.finish();
+        }
+        begins
+    }
+
     /// To be asked whenever the connection has nothing to do.
     pub(super) fn look(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         match self.stage.look(cx) {
             Stage::Serving => {}
             Stage::Draining if self.finishing.is_some() => {}
+            // hyper would close an idle connection at once, and with it the end of an answer that still waits to leave.
+            Stage::Draining if self.activity.doing() == Doing::Write => {}
             Stage::Draining => {
                 self.finish();
                 return Poll::Ready(Verdict::Finish);

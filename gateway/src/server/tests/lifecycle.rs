@@ -36,10 +36,24 @@ fn a_request_in_flight_is_answered_and_nothing_new_is_taken() {
     server.begin_drain();
 
     assert_eq!(until_close(&mut idle), "");
-    assert!(std::net::TcpStream::connect(server.address).is_err());
+    wait_for(|| std::net::TcpStream::connect(server.address).is_err());
     server.release.notify_one();
     let answer = until_close(&mut busy);
     assert!(answer.contains("connection: close") && answer.ends_with("waited"), "{answer}");
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_drain_does_not_cut_an_answer_that_is_being_read() {
+    let server = start(&limits());
+    let mut stream = server.connect();
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").expect("open");
+    until(&mut stream, "\r\n\r\n");
+
+    server.begin_drain();
+    wait_for(|| std::net::TcpStream::connect(server.address).is_err());
+
+    assert_eq!(until_close(&mut stream).len(), 64 << 20);
     assert_eq!(server.stop(), 0);
 }
 
