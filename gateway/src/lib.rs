@@ -4,3 +4,4 @@
 
 pub mod message;
 pub mod model;
+pub mod spec;

@@ -1,3 +1,3 @@
 //! The `stile` command.
 
-fn main(){}
+fn main() {}
