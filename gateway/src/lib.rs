@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` beside this folder is the map.
 
+pub mod cli;
 pub mod message;
 pub mod model;
 pub mod spec;
