@@ -18,3 +18,7 @@ pub mod spec;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+pub mod cli;
+pub mod message;
+pub mod model;
+pub mod spec;

@@ -37,6 +37,7 @@ pub(super) struct File {
     /// More files, with `plugins` and `apis` only. `*` in a file's name stands for any text. Relative to this file.
     pub(super) include: Vec<String>,
     /// The APIs.
+    /// The APIs that the gateway serves.
     pub(super) apis: Vec<Api>,
 }
 
@@ -47,6 +48,7 @@ pub(super) struct IncludedFile {
     /// The plugins that APIs may use, by name.
     pub(super) plugins: BTreeMap<String, Plugin>,
     /// The APIs.
+    /// The APIs that the gateway serves.
     pub(super) apis: Vec<Api>,
 }
 
