@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod analytics;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod live;
 pub mod message;
@@ -18,7 +19,3 @@ pub mod spec;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
-pub mod cli;
-pub mod message;
-pub mod model;
-pub mod spec;

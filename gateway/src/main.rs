@@ -1,6 +1,5 @@
 //! The `stile` command.
 
-fn main() {}
 use std::process::ExitCode;
 
 #[global_allocator]

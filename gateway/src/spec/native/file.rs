@@ -88,11 +88,6 @@ pub(super) fn parse_file<T: DeserializeOwned>(
 }
 
 fn read_text(file: &Path) -> Result<String, String> {
-    let bytes = std::fs::metadata(file).map_err(|e| e.to_string())?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"));
-    }
-    std::fs::read_to_string(file).map_err(|e| e.to_string())
     let mut text = String::new();
     let file = std::fs::File::open(file).map_err(|e| e.to_string())?;
     let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;

@@ -23,8 +23,6 @@ pub(super) fn convert(
         })
         .ok();
     let file = existing(&raw.file, &place.key("file"), "plugin file", report);
-    let mut limits = Limits::default();
-    apply(defaults, &mut limits);
     let mut limits = with(defaults);
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);

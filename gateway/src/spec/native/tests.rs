@@ -255,7 +255,6 @@ fn apis_are_told_apart() {
     };
     check(
         &twice("path: /x", "path: /x/"),
-        "error apis[1].listen.path: API `one` listens at the same path | take another",
         "error apis[1].listen.path: the API with id `one` listens at the same path | take another",
     );
     check(
@@ -388,7 +387,6 @@ fn files_that_cannot_be_read_are_problems() {
     folder.write("stile.txt", "");
     assert!(problems(&folder, "stile.txt").iter().any(|p| p.contains("neither YAML nor TOML")));
     folder.write("stile.yaml", "- 1\n");
-    assert!(problems(&folder, "stile.yaml").iter().any(|p| p.contains("expected a table of keys, found a list")));
     assert_eq!(problems(&folder, "stile.yaml"), ["error : expected a table of keys, found a list | "]);
 }
 
