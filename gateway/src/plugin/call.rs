@@ -17,11 +17,11 @@ use super::lane::SlowLane;
 use super::load::{Generation, Use};
 use super::pool::Worker;
 use super::v0_1::lift::{Invalid, Lift, SessionAction};
-use super::v0_1::{Exports, hooks, lower};
+use super::v0_1::{Analytics, Auth, Endpoint, Exports, Pre, Response, WithSession, hooks, lower};
 use super::verdict::{
     AuthVerdict, CredentialView, Facts, RecordVerdict, RequestView, ResponseEdit, ResponseView, Verdict,
 };
-use crate::model::plugin::{FailureKind, Limits};
+use crate::model::plugin::{FailureKind, Hook, Limits};
 use crate::model::record::Record;
 use crate::model::session::Session;
 
@@ -54,8 +54,8 @@ impl Use {
         let context = lower::context(&arena, &facts, &self.api, reads);
         let request = lower::request(&arena, &view, &reads.headers);
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.pre.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, context, request).await
+            let handle: Pre<'_> = self.generation.exports.handle(Hook::Pre, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, context, request)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().pre(action)).await
     }
@@ -74,8 +74,8 @@ impl Use {
         let request = lower::request(&arena, &view, &reads.headers);
         let credential = credential.as_ref().map(lower::credential);
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.auth.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, context, request, credential).await
+            let handle: Auth<'_> = self.generation.exports.handle(Hook::Auth, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, context, request, credential)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().auth(action)).await
     }
@@ -94,8 +94,8 @@ impl Use {
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.post_auth.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, context, request, session).await
+            let handle: WithSession<'_, hooks::post_auth::Action> = self.generation.exports.handle(Hook::PostAuth, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
     }
@@ -117,8 +117,8 @@ impl Use {
         let path_params: &[(&str, &str)] =
             arena.alloc_slice_fill_iter(path_params.iter().map(|(name, value)| (*name, value.as_str())));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.endpoint.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, context, request, path_params, session).await
+            let handle: Endpoint<'_> = self.generation.exports.handle(Hook::Endpoint, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, context, request, path_params, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
     }
@@ -137,8 +137,8 @@ impl Use {
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.post.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, context, request, session).await
+            let handle: WithSession<'_, hooks::post::Action> = self.generation.exports.handle(Hook::Post, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
     }
@@ -159,8 +159,8 @@ impl Use {
         let response = lower::response(&arena, &response, reads);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.response.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, context, request, response, session).await
+            let handle: Response<'_> = self.generation.exports.handle(Hook::Response, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, context, request, response, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().response(action)).await
     }
@@ -171,8 +171,8 @@ impl Use {
         let lowered: &[_] = arena
             .alloc_slice_fill_iter(records.iter().map(|record| lower::record(&arena, record, &self.function.reads)));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let guest = export(self.generation.exports.analytics.as_ref())?.load(&mut *store, instance)?;
-            guest.call_handle(store, &self.function.name, lowered).await
+            let handle: Analytics<'_> = self.generation.exports.handle(Hook::Analytics, store, instance)?;
+            Ok(handle.call_async(store, (&*self.function.name, lowered)).await?.0)
         };
         self.call(worker, guest, |verdicts| self.lift().analytics(verdicts, records.len())).await
     }
@@ -240,15 +240,30 @@ pub(super) async fn instantiate(
     let mut store = host.into_store(engine.wasmtime());
     let prepared = async |store: &mut Store<Host>| {
         let instance = generation.component.instantiate_async(&mut *store).await?;
-        let Some(lifecycle) = &generation.exports.lifecycle else { return Ok(Ok(instance)) };
-        let guest = lifecycle.load(&mut *store, &instance)?;
-        Ok(guest.call_init(store, config).await?.map(|()| instance))
+        Ok(generation.exports.init(store, &instance, config).await?.map(|()| instance))
     };
     let (instance, ..) = run(engine, limits, &mut store, deadline, prepared).await;
     match instance? {
         Ok(instance) => Ok((store, instance)),
         Err(text) => Err(CallError::new(FailureKind::Plugin, &text)),
     }
+}
+
+/// Makes an instance only to compare its functions with the contract's.
+pub(super) async fn check_types(
+    engine: &Engine,
+    host: Host,
+    limits: &Limits,
+    component: &InstancePre<Host>,
+    exports: &Exports,
+) -> Result<(), CallError> {
+    let mut store = host.into_store(engine.wasmtime());
+    let deadline = Instant::now() + limits.deadline;
+    let compared = async |store: &mut Store<Host>| {
+        let instance = component.instantiate_async(&mut *store).await?;
+        exports.check(store, &instance)
+    };
+    run(engine, limits, &mut store, deadline, compared).await.0
 }
 
 /// Asks a component what it is.
@@ -263,8 +278,7 @@ pub(super) async fn describe(
     let deadline = Instant::now() + limits.deadline;
     let asked = async |store: &mut Store<Host>| {
         let instance = component.instantiate_async(&mut *store).await?;
-        let guest = exports.description.load(&mut *store, &instance)?;
-        guest.call_describe(store).await
+        exports.describe(store, &instance).await
     };
     run(engine, limits, &mut store, deadline, asked).await.0
 }
@@ -352,10 +366,6 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CallError>>) ->
         .build()
         .map_err(|error| CallError::new(FailureKind::Load, &format!("cannot start a runtime: {error}")))?;
     runtime.block_on(future)
-}
-
-fn export<T>(indices: Option<&T>) -> wasmtime::Result<&T> {
-    indices.ok_or_else(|| wasmtime::format_err!("the hook's interface is not exported"))
 }
 
 const FRAMES_SHOWN: usize = 6;

@@ -41,7 +41,7 @@ pub fn types(plugin: &PluginName, component: &Component) -> Result<(), LoadError
         let reason = format!("is missing: a plugin exports it for `{CONTRACT}` (the SDK does so by itself)");
         return Err(LoadError::Export { plugin: plugin.clone(), export: of_contract, reason });
     }
-    v0_1::types::check(component, package()).map_err(|mismatch| LoadError::Export {
+    v0_1::signature::check(component, package()).map_err(|mismatch| LoadError::Export {
         plugin: plugin.clone(),
         export: escaped_reason(&mismatch.function),
         reason: format!("{} ({CONTRACT})", mismatch.reason),

@@ -170,6 +170,14 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+    /// No instance can be made.
+    #[error("plugin `{plugin}`: cannot be instantiated: {source}")]
+    Instance {
+        /// The plugin.
+        plugin: PluginName,
+        /// How it failed.
+        source: CallError,
+    },
     /// The first instance failed, in `init` or before.
     #[error("plugin `{plugin}`: `init` failed: {source}")]
     Init {

@@ -41,7 +41,7 @@ pub struct Host {
     identity: Option<Arc<Identity>>,
     limiter: Limiter,
     wasi: Option<Box<wasi::Wasi>>,
-    output: Output,
+    output: Option<Output>,
     deadline: Instant,
     lane: SlowLane,
     turn: Turn,
@@ -68,7 +68,7 @@ impl Host {
         Self {
             limiter: Limiter::new(limits.memory_bytes_max, limits.table_elements_max, budget),
             wasi: None,
-            output: Output::default(),
+            output: None,
             deadline: Instant::now(),
             lane,
             turn: Turn::default(),
@@ -108,7 +108,7 @@ impl Host {
     /// Ends a call: gives the slow lane back and writes what the guest printed.
     pub fn end_call(&mut self) -> CallTrace {
         self.turn.end();
-        let printed = self.output.take();
+        let printed = self.output.as_ref().map(Output::take).unwrap_or_default();
         CallTrace { printed, log_lines_dropped: self.log_lines_dropped }
     }
 
@@ -147,7 +147,7 @@ fn at_tick(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadl
     if Instant::now() >= host.deadline {
         return Ok(UpdateDeadline::Interrupt);
     }
-    Ok(UpdateDeadline::YieldCustom(1, host.lane.next_turn(&host.turn)))
+    Ok(UpdateDeadline::YieldCustom(1, host.lane.next_turn(&mut host.turn)))
 }
 
 /// Links what a set of grants allows, and WASI.

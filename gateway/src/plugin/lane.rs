@@ -18,7 +18,7 @@ pub struct SlowLane(Arc<Semaphore>);
 
 /// A call's place in the slow lane; empty until the call is slow.
 #[derive(Debug, Clone, Default)]
-pub struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct Turn(Option<Arc<Mutex<Option<OwnedSemaphorePermit>>>>);
 
 impl SlowLane {
     /// A lane for one core.
@@ -27,13 +27,13 @@ impl SlowLane {
     }
 
     /// Gives the turn back, waits for the next one, and lets the core look at its sockets in between.
-    pub fn next_turn(&self, turn: &Turn) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub fn next_turn(&self, turn: &mut Turn) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let lane = self.0.clone();
-        let turn = turn.clone();
+        turn.end();
+        let turn = turn.0.get_or_insert_default().clone();
         Box::pin(async move {
-            turn.end();
             let permit = lane.acquire_owned().await.ok();
-            *turn.0.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+            *turn.lock().unwrap_or_else(PoisonError::into_inner) = permit;
             tokio::task::yield_now().await;
         })
     }
@@ -42,7 +42,9 @@ impl SlowLane {
 impl Turn {
     /// Gives the turn back, if there is one.
     pub fn end(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(turn) = &self.0 {
+            turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
     }
 }
 

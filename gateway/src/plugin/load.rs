@@ -170,6 +170,9 @@ impl Loader {
             reason: format!("cannot be linked: {error:#}"),
         })?;
         check::functions(plugin, &description, &exports)?;
+        let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::new());
+        super::call::block_on(super::call::check_types(&self.engine, host, &limits, &component, &exports))
+            .map_err(|source| LoadError::Instance { plugin: plugin.clone(), source })?;
         Ok(Arc::new(Generation {
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),

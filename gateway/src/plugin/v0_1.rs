@@ -1,10 +1,10 @@
 //! Version 0.1 of the contract: the generated bindings, and the only place that sees them.
 //!
-//! [`types`] compares a component with the contract before it runs; [`lower`] hands the gateway's values to a guest; [`lift`] takes a guest's answer, a stranger's input, and checks it.
+//! [`signature`] compares a component with the contract before it runs; [`lower`] hands the gateway's values to a guest; [`lift`] takes a guest's answer, a stranger's input, and checks it.
 
 pub mod lift;
 pub mod lower;
-pub mod types;
+pub mod signature;
 
 /// Generated from `wit/`.
 #[expect(missing_docs, clippy::all, reason = "generated code")]
@@ -20,62 +20,170 @@ pub mod bindings {
 }
 
 pub use bindings::exports::stile::plugin as hooks;
+use bindings::stile::plugin::types;
 
-use wasmtime::component::InstancePre;
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower, TypedFunc};
+use wasmtime::{Store, format_err};
 
 use super::host::Host;
 use crate::model::plugin::Hook;
 
 /// Where a component's functions are, for the interfaces that it exports.
 pub struct Exports {
-    /// `describe`.
-    pub description: hooks::description::GuestIndices,
-    /// `init`, if there is one.
-    pub lifecycle: Option<hooks::lifecycle::GuestIndices>,
-    /// `pre`.
-    pub pre: Option<hooks::pre::GuestIndices>,
-    /// `auth`.
-    pub auth: Option<hooks::auth::GuestIndices>,
-    /// `post-auth`.
-    pub post_auth: Option<hooks::post_auth::GuestIndices>,
-    /// `endpoint`.
-    pub endpoint: Option<hooks::endpoint::GuestIndices>,
-    /// `post`.
-    pub post: Option<hooks::post::GuestIndices>,
-    /// `response`.
-    pub response: Option<hooks::response::GuestIndices>,
-    /// `analytics`.
-    pub analytics: Option<hooks::analytics::GuestIndices>,
+    describe: ComponentExportIndex,
+    init: Option<ComponentExportIndex>,
+    /// By hook, in the order of [`Hook::ALL`].
+    handle: [Option<ComponentExportIndex>; 7],
 }
+
+/// `describe`.
+type Describe = TypedFunc<(), (hooks::description::PluginDescription,)>;
+/// `init`.
+type Init<'a> = TypedFunc<(&'a str,), (Result<(), String>,)>;
+/// `pre`.
+pub type Pre<'a> =
+    TypedFunc<(&'a str, types::Context<'a>, types::Request<'a>), (Result<hooks::pre::Action, String>,)>;
+/// `auth`.
+pub type Auth<'a> = TypedFunc<
+    (&'a str, types::Context<'a>, types::Request<'a>, Option<hooks::auth::Credential<'a>>),
+    (Result<hooks::auth::Action, String>,),
+>;
+/// `post-auth` and `post`, which differ in their actions' names only.
+pub type WithSession<'a, A> = TypedFunc<
+    (&'a str, types::Context<'a>, types::Request<'a>, Option<types::SessionParam<'a>>),
+    (Result<A, String>,),
+>;
+/// `endpoint`.
+pub type Endpoint<'a> = TypedFunc<
+    (&'a str, types::Context<'a>, types::Request<'a>, &'a [(&'a str, &'a str)], Option<types::SessionParam<'a>>),
+    (Result<hooks::endpoint::Action, String>,),
+>;
+/// `response`.
+pub type Response<'a> = TypedFunc<
+    (&'a str, types::Context<'a>, types::Request<'a>, types::Response<'a>, Option<types::SessionParam<'a>>),
+    (Result<hooks::response::Action, String>,),
+>;
+/// `analytics`.
+pub type Analytics<'a> = TypedFunc<
+    (&'a str, &'a [types::AnalyticsRecord<'a>]),
+    (Result<Vec<hooks::analytics::Verdict>, String>,),
+>;
 
 impl Exports {
     /// Finds the exports of a linked component.
     pub fn find(component: &InstancePre<Host>) -> wasmtime::Result<Self> {
+        let find = |interface: &str, function: &str| {
+            let component = component.component();
+            let interface = component.get_export_index(None, &format!("stile:plugin/{interface}@0.1.0"))?;
+            component.get_export_index(Some(&interface), function)
+        };
         Ok(Self {
-            description: hooks::description::GuestIndices::new(component)?,
-            lifecycle: hooks::lifecycle::GuestIndices::new(component).ok(),
-            pre: hooks::pre::GuestIndices::new(component).ok(),
-            auth: hooks::auth::GuestIndices::new(component).ok(),
-            post_auth: hooks::post_auth::GuestIndices::new(component).ok(),
-            endpoint: hooks::endpoint::GuestIndices::new(component).ok(),
-            post: hooks::post::GuestIndices::new(component).ok(),
-            response: hooks::response::GuestIndices::new(component).ok(),
-            analytics: hooks::analytics::GuestIndices::new(component).ok(),
+            describe: find("description", "describe").ok_or_else(|| format_err!("`describe` is not exported"))?,
+            init: find("lifecycle", "init"),
+            handle: Hook::ALL.map(|hook| find(interface(hook), "handle")),
         })
     }
 
     /// Whether the hook's interface is there.
     pub fn has(&self, hook: Hook) -> bool {
-        match hook {
-            Hook::Pre => self.pre.is_some(),
-            Hook::Auth => self.auth.is_some(),
-            Hook::PostAuth => self.post_auth.is_some(),
-            Hook::Endpoint => self.endpoint.is_some(),
-            Hook::Post => self.post.is_some(),
-            Hook::Response => self.response.is_some(),
-            Hook::Analytics => self.analytics.is_some(),
-        }
+        self.index(hook).is_some()
     }
+
+    /// Compares the exported functions with the bindings. After that, [`Exports::handle`] may take them as they are.
+    pub fn check(&self, store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<()> {
+        for hook in Hook::ALL {
+            let Some(index) = self.index(hook) else { continue };
+            match hook {
+                Hook::Pre => checked::<Pre<'_>>(store, instance, index),
+                Hook::Auth => checked::<Auth<'_>>(store, instance, index),
+                Hook::PostAuth => checked::<WithSession<'_, hooks::post_auth::Action>>(store, instance, index),
+                Hook::Endpoint => checked::<Endpoint<'_>>(store, instance, index),
+                Hook::Post => checked::<WithSession<'_, hooks::post::Action>>(store, instance, index),
+                Hook::Response => checked::<Response<'_>>(store, instance, index),
+                Hook::Analytics => checked::<Analytics<'_>>(store, instance, index),
+            }?;
+        }
+        if let Some(index) = &self.init {
+            checked::<Init<'_>>(store, instance, index)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `describe`.
+    pub async fn describe(
+        &self,
+        store: &mut Store<Host>,
+        instance: &Instance,
+    ) -> wasmtime::Result<hooks::description::PluginDescription> {
+        let function: Describe = instance.get_typed_func(&mut *store, &self.describe)?;
+        Ok(function.call_async(store, ()).await?.0)
+    }
+
+    /// Calls `init`, if there is one.
+    pub async fn init(
+        &self,
+        store: &mut Store<Host>,
+        instance: &Instance,
+        config: &str,
+    ) -> wasmtime::Result<Result<(), String>> {
+        let Some(index) = &self.init else { return Ok(Ok(())) };
+        let function: Init<'_> = unchecked(store, instance, index)?;
+        Ok(function.call_async(store, (config,)).await?.0)
+    }
+
+    /// The hook's function in an instance. `F` is the hook's type, which [`Exports::check`] has compared.
+    pub fn handle<F: Typed>(&self, hook: Hook, store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<F> {
+        let index = self.index(hook).ok_or_else(|| format_err!("the hook's interface is not exported"))?;
+        unchecked(store, instance, index)
+    }
+
+    fn index(&self, hook: Hook) -> Option<&ComponentExportIndex> {
+        Hook::ALL.iter().zip(&self.handle).find(|(of, _)| **of == hook)?.1.as_ref()
+    }
+}
+
+/// A typed function, to name its parameters and results in one word.
+pub trait Typed: Sized {
+    /// Its parameters.
+    type Params: ComponentNamedList + Lower;
+    /// Its results.
+    type Results: ComponentNamedList + Lift;
+
+    /// Takes a function as one of this type.
+    #[expect(unsafe_code, reason = "see the safety comment of the caller")]
+    unsafe fn from_func(function: wasmtime::component::Func) -> Self;
+}
+
+impl<P: ComponentNamedList + Lower, R: ComponentNamedList + Lift> Typed for TypedFunc<P, R> {
+    type Params = P;
+    type Results = R;
+
+    #[expect(unsafe_code, reason = "see the safety comment of the caller")]
+    unsafe fn from_func(function: wasmtime::component::Func) -> Self {
+        // SAFETY: the caller's to keep.
+        unsafe { Self::new_unchecked(function) }
+    }
+}
+
+fn checked<F: Typed>(
+    store: &mut Store<Host>,
+    instance: &Instance,
+    index: &ComponentExportIndex,
+) -> wasmtime::Result<()> {
+    instance.get_typed_func::<F::Params, F::Results>(store, index).map(drop)
+}
+
+/// Comparing types anew for each instance would cost more than a small call.
+#[expect(unsafe_code, reason = "types were compared when the component loaded")]
+fn unchecked<F: Typed>(
+    store: &mut Store<Host>,
+    instance: &Instance,
+    index: &ComponentExportIndex,
+) -> wasmtime::Result<F> {
+    let function = instance.get_func(store, index).ok_or_else(|| format_err!("an export is not a function"))?;
+    // SAFETY: `Exports::check` compared this export of this component with `F`'s parameters and results: `load` runs it on
+    // the first instance of each generation, before the generation can be used. All instances of a component have its types.
+    Ok(unsafe { F::from_func(function) })
 }
 
 /// The hook's name in the contract.

@@ -29,8 +29,9 @@ pub(super) struct Wasi {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (output, limits) = (&self.output, &self.limits);
+        let (output, limits) = (&mut self.output, &self.limits);
         let wasi = self.wasi.get_or_insert_with(|| {
+            let output = output.get_or_insert_default();
             let mut table = ResourceTable::new();
             table.set_max_capacity(super::HANDLES_MAX);
             let context = WasiCtx::builder()

@@ -8,7 +8,7 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 
 /// Every function that the contract lets a component export, a line each: `interface.function type`.
-const CONTRACT: &str = include_str!("types.txt");
+const CONTRACT: &str = include_str!("signature.txt");
 
 /// A function whose type is not the contract's, or that the contract does not have.
 #[derive(Debug, PartialEq, Eq)]
