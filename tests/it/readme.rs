@@ -1,5 +1,7 @@
-//! The README does what it says: its commands give the answers beside them, and its first plugin builds and runs.
+//! The README does what it says: its commands give the answers beside them, and its first plugin builds and runs. The
+//! reference names the defaults and the metrics that there are.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,6 +47,53 @@ fn the_two_commands_of_the_start_are_there() {
     for command in commands {
         assert!(workspace().join(command).is_file(), "{command}");
     }
+}
+
+#[test]
+fn limits_of_the_reference_have_their_defaults() {
+    let example = std::fs::read_to_string(workspace().join("gateway/example.yaml")).expect("the example is there");
+    let settings: Vec<_> = example.lines().map(|line| line.split(" #").next().unwrap_or(line).trim()).collect();
+    let rows = rows("## Limits");
+    assert!(rows.len() > 10, "the limits were found");
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let setting = format!("{}: {}", cells[1], cells[2]);
+        assert!(settings.contains(&setting.as_str()), "`{setting}` is not a default");
+    }
+}
+
+#[test]
+fn metrics_of_the_reference_are_those_of_the_page() {
+    let mut named = BTreeSet::new();
+    for row in rows("## Metrics") {
+        let mut stem = "";
+        for name in row.split('`').skip(1).step_by(2) {
+            if let Some(end) = name.strip_prefix('…') {
+                named.insert(format!("{stem}{end}"));
+            } else if name.starts_with("stile_") && !name.ends_with('…') {
+                stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
+                named.insert(name.to_owned());
+            }
+        }
+    }
+    let (demo, _) = demo();
+    let page = demo.metrics.render();
+    let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let unnamed: Vec<_> =
+        families.filter(|name| !named.contains(*name) && !name.starts_with("stile_plugin_own_")).collect();
+    assert!(unnamed.is_empty(), "not in the reference: {unnamed:?}");
+    // The page leaves families out that have no values yet.
+    let unknown: Vec<_> = named.iter().filter(|name| !page.contains(&format!("# TYPE {name} "))).collect();
+    let rare = ["stile_plugin_compile_seconds", "stile_plugin_load_failures", "stile_upstream_failures"];
+    assert!(unknown.iter().all(|name| rare.contains(&name.as_str())), "not on the page: {unknown:?}");
+}
+
+/// The rows of the first table after a heading of the reference.
+fn rows(heading: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(workspace().join("gateway/REFERENCE.md")).expect("the reference is there");
+    let (_, section) = text.split_once(&format!("\n{heading}\n")).expect("it has this heading");
+    let table = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    table.take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
 }
 
 /// The README before its first plugin, and from there.
