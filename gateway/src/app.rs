@@ -2,6 +2,8 @@
 //!
 //! The one module that knows all others: it makes the parts, starts the threads, and drains them.
 
+mod counters;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -10,14 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
+use tokio::sync::watch;
+
 use crate::admin::{Admin, AdminHandle, AdminState, Readiness};
 use crate::analytics::{Sink, SinkError};
 use crate::clock::Clock;
-use crate::live::{Live, Problem, Snapshot};
+use crate::live::{Live, Snapshot};
 use crate::model::gateway::Gateway;
 use crate::net::client::TrustedProxies;
-use crate::net::listen::{self, BindError};
-use crate::net::tls::{self, Certificate, TlsError};
+use crate::net::tls::{self, Certificate};
+use crate::pipeline;
 use crate::pipeline::analytics::Recorder;
 use crate::pipeline::exchange::{Core, RequestIds};
 use crate::plugin::cache::Cache;
@@ -27,8 +32,9 @@ use crate::plugin::load::Loader;
 use crate::plugin::machine::Machine;
 use crate::plugin::pool::Worker;
 use crate::router::Conflict;
+use crate::server::{self, Seat, Server, Summary};
 use crate::store::kv::Kv;
-use crate::telemetry::metrics::{Metrics, ReaderKind};
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstreams};
 
 /// Everything that plugins are loaded with, and what start-up found out on the way.
@@ -50,12 +56,9 @@ pub enum StartError {
     /// Two APIs stand on one host and path.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// An address cannot be taken.
+    /// An address cannot be taken, or a certificate not be used.
     #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A certificate cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    Server(#[from] server::StartError),
     /// The control port cannot be taken.
     #[error("control port {address}: {source}; is another gateway running?")]
     Control {
@@ -90,17 +93,250 @@ pub fn prepare(gateway: &Gateway, clock: &Clock) -> Result<Prepared, StartError>
     Ok(Prepared { loader, machine, choice })
 }
 
-/// A gateway that serves. Dropping it ends it without waiting for requests; see [`Running::drain`].
+/// A gateway that serves. Dropping it ends it like [`Running::drain`].
 pub struct Running {
     /// The addresses that it listens on, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
-    /// The control port.
-    pub control: SocketAddr,
-    /// What is not served, and why.
-    pub problems: Vec<Problem>,
+    /// What start-up found out, a line each.
+    pub found: Vec<String>,
     /// Its metrics.
     pub metrics: Metrics,
+    live: Live,
+    sink: Sink,
+    admin: Option<AdminHandle>,
+    is_draining: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    workers: Vec<JoinHandle<Summary>>,
+    certificates: Option<JoinHandle<()>>,
 }
+
+/// How a gateway ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections cut off because they were not done in time.
+    pub connections_aborted: u64,
+    /// Analytics records that were not written.
+    pub records_lost: u64,
+}
+
+/// Starts a gateway: loads plugins, takes addresses, serves. `step` is told the name of each plugin before it loads.
+pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result<Running, StartError> {
+    let Prepared { loader, machine, choice } = prepare(gateway, clock)?;
+    let files = raise_file_limit();
+    let mut found = vec![format!("machine: {machine}")];
+    found.push(format!(
+        "plugins: {} instances, {} MiB of memory for all of them; {} workers, {} open files",
+        choice.slots,
+        choice.memory_bytes_max >> 20,
+        gateway.workers,
+        files.map_or_else(|| "unlimited".to_owned(), |files| files.to_string()),
+    ));
+    found.extend(choice.fallbacks.iter().map(|reason| format!("fallback: {reason}")));
+    if let Some(files) = files
+        && files < connections_need(gateway)
+    {
+        found.push(format!(
+            "warning: {files} open files are fewer than `limits.connections_max` with upstreams may need ({}); raise `ulimit -n`",
+            connections_need(gateway)
+        ));
+    }
+    for line in &found {
+        tracing::info!(target: "stile::start", "{line}");
+    }
+    let snapshot = Snapshot::build(gateway, &loader, step)?;
+    for problem in &snapshot.problems {
+        tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
+    }
+    let live = Live::new(snapshot);
+    let sink = Sink::start(&gateway.analytics)?;
+    let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
+    let admin =
+        Admin::bind(gateway.control).map_err(|source| StartError::Control { address: gateway.control, source })?;
+    let upstreams = Arc::new(upstream::Shared::default());
+    counters::register(&loader, &live, &server.counters, &upstreams, &sink);
+
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let (stop, _) = watch::channel(false);
+    let certificates = watch_certificates(server.certificates, &stop)?;
+    let trusted = Arc::new(TrustedProxies::new(gateway.trusted_proxies.clone()));
+    let mut workers = Vec::new();
+    for (index, seat) in server.seats.into_iter().enumerate() {
+        let parts = WorkerParts {
+            worker: Worker { index, lane: SlowLane::new() },
+            seat,
+            live: live.clone(),
+            upstreams: upstreams.clone(),
+            sink: sink.clone(),
+            trusted: trusted.clone(),
+            clock: clock.clone(),
+            gateway: gateway.clone(),
+            stop: stop.subscribe(),
+        };
+        let thread = std::thread::Builder::new().name(format!("stile-worker-{index}"));
+        workers.push(thread.spawn(move || parts.run()).map_err(StartError::Thread)?);
+    }
+    let admin = admin.serve(admin_state(&live, &loader.metrics, &is_draining)).map_err(StartError::Thread)?;
+    let (addresses, metrics) = (server.addresses, loader.metrics.clone());
+    let admin = Some(admin);
+    Ok(Running { addresses, found, metrics, live, sink, admin, is_draining, stop, workers, certificates })
+}
+
+impl Running {
+    /// The control port's address.
+    pub fn control(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// What is served now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.snapshot()
+    }
+
+    /// Ends the gateway: no new requests, those in flight are finished, records are written.
+    pub fn drain(mut self) -> Drained {
+        self.end()
+    }
+
+    fn end(&mut self) -> Drained {
+        self.is_draining.store(true, Ordering::SeqCst);
+        self.stop.send_replace(true);
+        let mut drained = Drained::default();
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(summary) => drained.connections_aborted += summary.aborted,
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+        if let Some(watcher) = self.certificates.take() {
+            // It only looks at files; there is nothing to learn from how it ended.
+            let _ = watcher.join();
+        }
+        drained.records_lost = self.sink.close(SINK_CLOSE_TIMEOUT);
+        self.admin.take();
+        drained
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.workers.is_empty() {
+            self.end();
+        }
+    }
+}
+
+/// What a worker's thread is given.
+struct WorkerParts {
+    worker: Worker,
+    seat: Seat,
+    live: Live,
+    upstreams: Arc<upstream::Shared>,
+    sink: Sink,
+    trusted: Arc<TrustedProxies>,
+    clock: Clock,
+    gateway: Gateway,
+    stop: watch::Receiver<bool>,
+}
+
+impl WorkerParts {
+    fn run(self) -> Summary {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.serve()),
+            Err(error) => {
+                tracing::error!(%error, "worker cannot start");
+                Summary::default()
+            }
+        }
+    }
+
+    async fn serve(self) -> Summary {
+        let settings = &self.gateway.analytics;
+        let (recorder, records) =
+            Recorder::new(self.sink, self.worker.clone(), settings.queue_max, settings.batch_max);
+        let recording = tokio::task::spawn_local(records);
+        let core = Rc::new(Core {
+            worker: self.worker,
+            upstreams: Upstreams::new(self.upstreams),
+            recorder,
+            trusted: self.trusted,
+            access: self.gateway.log.access,
+            clock: self.clock,
+            ids: RequestIds::new(random()),
+        });
+        let handler = {
+            let (core, live) = (core.clone(), self.live);
+            move |request, peer| {
+                let (core, apis) = (core.clone(), live.apis());
+                async move { pipeline::handle(&core, &apis, request, peer).await }
+            }
+        };
+        let mut stop = self.stop;
+        let summary = self.seat.serve(handler, async move {
+            // The sender goes only with the gateway, which is an end as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        let summary = summary.await;
+        // The last of the core takes its recorder along, and with that the task ends that masks what waits.
+        drop(core);
+        let _ = tokio::time::timeout(RECORDS_TIMEOUT, recording).await;
+        summary
+    }
+}
+
+fn admin_state(live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) -> AdminState {
+    let (live, metrics, is_draining) = (live.clone(), metrics.clone(), is_draining.clone());
+    AdminState {
+        readiness: Arc::new(move || {
+            let snapshot = live.snapshot();
+            let is_draining = is_draining.load(Ordering::SeqCst);
+            Readiness {
+                is_ready: !is_draining && snapshot.problems.is_empty(),
+                is_draining,
+                details: snapshot.problems.iter().map(|p| (p.place.clone(), p.reason.clone())).collect(),
+            }
+        }),
+        metrics: Arc::new(move || metrics.render()),
+    }
+}
+
+fn watch_certificates(
+    certificates: Vec<Arc<Certificate>>,
+    stop: &watch::Sender<bool>,
+) -> Result<Option<JoinHandle<()>>, StartError> {
+    if certificates.is_empty() {
+        return Ok(None);
+    }
+    let stop = stop.subscribe();
+    let go_on = move || !*stop.borrow();
+    let thread = std::thread::Builder::new().name("stile-certificates".to_owned());
+    thread.spawn(move || tls::watch(&certificates, go_on)).map(Some).map_err(StartError::Thread)
+}
+
+/// Takes as many open files as the machine lets the process have; returns how many that are.
+fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
+
+/// A connection to a caller and one to an upstream each, and some for the rest.
+fn connections_need(gateway: &Gateway) -> u64 {
+    u64::try_from(gateway.limits.connections_max.saturating_mul(2).saturating_add(64)).unwrap_or(u64::MAX)
+}
+
+/// A number that no other worker or gateway begins with.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+const SINK_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn default_cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());

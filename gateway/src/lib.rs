@@ -2,10 +2,19 @@
 //!
 //! `ARCHITECTURE.md` beside this folder is the map.
 
+pub mod admin;
+pub mod analytics;
+pub mod app;
 pub mod clock;
+pub mod live;
 pub mod message;
 pub mod model;
+pub mod net;
+pub mod pipeline;
 pub mod plugin;
+pub mod router;
+pub mod server;
+pub mod spec;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

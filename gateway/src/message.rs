@@ -3,4 +3,6 @@
 //! What is true of every message, whoever sent it. No sockets, no plugins.
 
 pub mod body;
+pub mod coding;
+pub mod collect;
 pub mod hop;

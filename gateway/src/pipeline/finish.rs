@@ -82,7 +82,7 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
     if let (Some(client), Some(upstream)) = (exchange.upgrade.take(), answer.upgrade.take()) {
         let idle_timeout = exchange.plan.api.upstream.idle_timeout;
         tokio::task::spawn_local(async move {
-            if let (Ok(client), Ok(upstream)) = futures_util::join!(client, upstream) {
+            if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
                 splice(client, upstream, idle_timeout).await;
             }
         });

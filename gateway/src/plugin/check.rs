@@ -41,15 +41,15 @@ pub fn types(plugin: &PluginName, component: &Component) -> Result<(), LoadError
         let reason = format!("is missing: a plugin exports it for `{CONTRACT}` (the SDK does so by itself)");
         return Err(LoadError::Export { plugin: plugin.clone(), export: of_contract, reason });
     }
-    Ok(())
+    v0_1::types::check(component, package()).map_err(|mismatch| LoadError::Export {
+        plugin: plugin.clone(),
+        export: escaped_reason(&mismatch.function),
+        reason: format!("{} ({CONTRACT})", mismatch.reason),
+    })
 }
 
-/// That it imports nothing that is not offered and granted, and wants nothing that is not. Returns its imports.
-pub fn imports(
-    spec: &PluginSpec,
-    component: &Component,
-    description: &Description,
-) -> Result<Vec<String>, LoadError> {
+/// That it imports nothing that is not offered and granted. Returns its imports, sorted.
+pub fn imports(spec: &PluginSpec, component: &Component) -> Result<Vec<String>, LoadError> {
     let plugin = &spec.name;
     let mut imports = Vec::new();
     for (import, _) in component.component_type().imports(component.engine()) {
@@ -65,11 +65,14 @@ pub fn imports(
         }
         imports.push(escaped_reason(import));
     }
-    for wanted in &description.capabilities {
-        granted(spec, wanted.capability, "wants".to_owned())?;
-    }
     imports.sort();
     Ok(imports)
+}
+
+/// That it asks for nothing that is not offered and granted: rights over what it returns are no imports.
+pub fn wanted(spec: &PluginSpec, description: &Description) -> Result<(), LoadError> {
+    let mut wanted = description.capabilities.iter();
+    wanted.try_for_each(|wanted| granted(spec, wanted.capability, "wants".to_owned()))
 }
 
 fn granted(spec: &PluginSpec, capability: Capability, wanted: String) -> Result<(), LoadError> {
@@ -172,6 +175,9 @@ pub fn config(plugin: &PluginName, description: &Description, config: &serde_jso
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(&schema)
         .map_err(|error| unusable(&error.to_string()))?;
+    // Where a definition gives no configuration, the plugin's defaults must do.
+    let nothing = serde_json::json!({});
+    let config = if config.is_null() { &nothing } else { config };
     let Some(error) = validator.iter_errors(config).next() else { return Ok(()) };
     let path = error.instance_path().to_string();
     let path = if path.is_empty() { path } else { format!(" `{path}`") };

@@ -146,6 +146,7 @@ impl Loader {
                 })?;
                 let compile_time = begin.elapsed();
                 check::types(plugin, &component)?;
+                check::imports(spec, &component)?;
                 let description = self.describe(spec, &component, &limits)?;
                 let artifact = Artifact { component, description };
                 if let Some(cache) = &self.cache {
@@ -156,7 +157,8 @@ impl Loader {
         };
         let Artifact { component, description } = artifact;
         check::resources(plugin, &component, &limits)?;
-        let imports = check::imports(spec, &component, &description)?;
+        let imports = check::imports(spec, &component)?;
+        check::wanted(spec, &description)?;
         let linked = host::linker(self.engine.wasmtime(), &spec.grants)
             .and_then(|linker| linker.instantiate_pre(&component))
             .and_then(|component| Ok((Exports::find(&component)?, component)));
@@ -233,11 +235,9 @@ impl Loader {
     ) -> Result<Description, LoadError> {
         let plugin = &spec.name;
         let failed = |source| LoadError::Describe { plugin: plugin.clone(), source };
-        let linked = host::linker(self.engine.wasmtime(), &[]).and_then(|mut linker| {
-            // Grants are not known to matter yet: whatever else it imports ends `describe` when it is called.
-            linker.define_unknown_imports_as_traps(component)?;
-            linker.instantiate_pre(component)
-        });
+        // Without an identity, every import but WASI ends `describe` when it is called.
+        let linked = host::linker(self.engine.wasmtime(), &spec.grants)
+            .and_then(|linker| linker.instantiate_pre(component));
         let component =
             linked.map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
         let exports = Exports::find(&component)

@@ -1,12 +1,13 @@
 //! Version 0.1 of the contract: the generated bindings, and the only place that sees them.
 //!
-//! [`lower`] hands the gateway's values to a guest; [`lift`] takes a guest's answer, a stranger's input, and checks it.
+//! [`types`] compares a component with the contract before it runs; [`lower`] hands the gateway's values to a guest; [`lift`] takes a guest's answer, a stranger's input, and checks it.
 
 pub mod lift;
 pub mod lower;
+pub mod types;
 
 /// Generated from `wit/`.
-#[expect(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+#[expect(missing_docs, clippy::all, reason = "generated code")]
 pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",

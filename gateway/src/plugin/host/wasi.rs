@@ -22,7 +22,7 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, Was
 use super::Host;
 
 /// WASI state of one instance.
-pub struct Wasi {
+pub(super) struct Wasi {
     context: WasiCtx,
     table: ResourceTable,
 }
@@ -47,7 +47,7 @@ impl WasiView for Host {
 }
 
 /// Links the part of WASI that plugins get. Sockets are not in it.
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     type H = Host;
     use wasmtime_wasi::p2::bindings::io;
     io::error::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;

@@ -1,0 +1,115 @@
+//! Our own format: YAML or TOML, unknown keys refused, every problem told at once.
+//!
+//! Text becomes a JSON value, the value is checked against the derived schema, and what has the right shape becomes raw
+//! types and then the model. A broken API or plugin does not hide the problems of the others.
+
+mod api;
+mod file;
+mod gateway;
+mod include;
+mod near;
+mod plugin;
+mod raw;
+mod raw_api;
+mod raw_plugin;
+mod report;
+mod rules;
+mod text;
+mod validate;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use file::{Parsed, parse_file};
+use report::{Place, Report};
+use validate::Shape;
+
+use super::{Problem, Problems};
+use crate::model::api::Api;
+use crate::model::gateway::Gateway;
+use crate::model::plugin::PluginSpec;
+
+/// See [`super::read_with`].
+pub(super) fn read(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Gateway, Vec<Problem>), Problems> {
+    let mut report = Report::default();
+    match read_all(path, environment, &mut report) {
+        Some(gateway) if !report.has_errors() => Ok((gateway, report.into_problems())),
+        _ => Err(Problems(report.into_problems())),
+    }
+}
+
+/// The JSON Schema of the main file.
+pub(super) fn schema() -> serde_json::Value {
+    schemars::schema_for!(raw::File).to_value()
+}
+
+/// What stands in files, converted, with the places for further checks.
+struct Definitions {
+    plugins: Vec<(Place, PluginSpec)>,
+    apis: Vec<(Place, Api)>,
+    /// Whether some plugin or API could not be converted, so that what uses what is not known.
+    has_gaps: bool,
+}
+
+fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &mut Report) -> Option<Gateway> {
+    let mut main: Parsed<raw::File> = parse_file(path, &MAIN, environment, report)?;
+    let top = main.top.take();
+    let mut seen = BTreeSet::from([absolute(path)]);
+    let mut files = vec![main.definitions()];
+    for (index, pattern) in top.as_ref().map(|t| t.include.as_slice()).unwrap_or_default().iter().enumerate() {
+        let place = main.place.key("include").item(index);
+        for file in include::files(pattern, &place, report) {
+            if seen.insert(absolute(&file)) {
+                let parsed: Option<Parsed<raw::IncludedFile>> = parse_file(&file, &INCLUDED, environment, report);
+                files.extend(parsed.map(|mut p| p.definitions()));
+            }
+        }
+    }
+
+    let defaults = top.as_ref().map(|t| t.plugin_limits.clone()).unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for file in &files {
+        for (place, name) in &file.plugin_names {
+            if !names.insert(name.clone()) {
+                report.error(
+                    place,
+                    format!("plugin `{}` is declared twice", name.escape_debug()),
+                    "rename one of them",
+                );
+            }
+        }
+    }
+    let mut all = Definitions { plugins: Vec::new(), apis: Vec::new(), has_gaps: false };
+    for file in files {
+        all.has_gaps |= file.has_gaps;
+        for (place, name, raw) in file.plugins {
+            let plugin = plugin::convert(&name, raw, &defaults, &place, report);
+            all.has_gaps |= plugin.is_none();
+            all.plugins.extend(plugin.map(|p| (place, p)));
+        }
+        for (place, raw) in file.apis {
+            let api = api::convert(raw, &names, &place, report);
+            all.has_gaps |= api.is_none();
+            all.apis.extend(api.map(|a| (place, a)));
+        }
+    }
+    let mut gateway = gateway::convert(top?, &main.place, report)?;
+    rules::check(&gateway, &all, &main.place, report);
+    gateway.plugins = all.plugins.into_iter().map(|(_, plugin)| plugin).collect();
+    gateway.apis = all.apis.into_iter().map(|(_, api)| api).collect();
+    Some(gateway)
+}
+
+static MAIN: LazyLock<Shape> = LazyLock::new(Shape::of::<raw::File>);
+static INCLUDED: LazyLock<Shape> = LazyLock::new(Shape::of::<raw::IncludedFile>);
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

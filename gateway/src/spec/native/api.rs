@@ -1,0 +1,114 @@
+//! APIs, from raw to model.
+
+mod target;
+mod uses;
+
+use std::time::Duration;
+
+use super::raw_api as raw;
+use super::report::{Place, Report};
+use crate::model::api::{Analytics, Api, Listen};
+use crate::model::id::ApiId;
+use crate::model::path::ListenPath;
+use uses::Declared;
+
+/// Converts one API. `plugins` are the names that uses may name.
+pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: &mut Report) -> Option<Api> {
+    let id = ApiId::parse(&raw.id)
+        .map_err(|_| {
+            let hint = "1 to 128 letters, digits, `-`, `_` or `.`";
+            report.invalid(&place.key("id"), &raw.id, "an id", "", hint);
+        })
+        .ok();
+    let listen = listen(raw.listen, &place.key("listen"), report);
+    let upstream = target::convert(raw.upstream, &place.key("upstream"), report);
+    let auth = uses::auth(raw.auth, plugins, &place.key("auth"), report);
+    let hooks = uses::hooks(raw.hooks, plugins, &place.key("hooks"), report);
+    let id = id?;
+    Some(Api {
+        name: raw.name.unwrap_or_else(|| id.to_string()),
+        id,
+        organisation: raw.organisation,
+        listen: listen?,
+        upstream: upstream?,
+        hooks: hooks?,
+        auth: auth?,
+        variables: raw.variables.into_iter().collect(),
+        request_body_bytes_max: raw.request_body_bytes_max,
+        request_timeout: Duration::from_millis(raw.request_timeout_ms),
+        analytics: Analytics {
+            enabled: raw.analytics.enabled,
+            detailed: raw.analytics.detailed,
+            body_bytes_max: raw.analytics.body_bytes_max,
+        },
+    })
+}
+
+fn listen(raw: raw::Listen, place: &Place, report: &mut Report) -> Option<Listen> {
+    let path = ListenPath::parse(&raw.path)
+        .map_err(|e| report.invalid(&place.key("path"), &raw.path, "a listen path", e, "such as `/orders/`"))
+        .ok();
+    let mut hosts: Vec<String> = Vec::new();
+    for (index, text) in raw.hosts.iter().enumerate() {
+        let place = place.key("hosts").item(index);
+        match host(text) {
+            Ok(host) if hosts.contains(&host) => {
+                report.error(&place, format!("{} is listed twice", place.shown(text)), "")
+            }
+            Ok(host) => hosts.push(host),
+            Err(reason) => {
+                report.invalid(&place, text, "a host", reason, "such as `api.example.com` or `*.example.com`");
+            }
+        }
+    }
+    (hosts.len() == raw.hosts.len()).then_some(())?;
+    Some(Listen { path: path?, hosts, strip: raw.strip })
+}
+
+/// A host as the router compares it: lower case, without port.
+fn host(text: &str) -> Result<String, &'static str> {
+    let host = text.to_ascii_lowercase();
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').ok_or("a port has no place here")?;
+        return address.parse::<std::net::Ipv6Addr>().map(|_| host.clone()).map_err(|_| "not an IPv6 address");
+    }
+    let name = host.strip_prefix("*.").unwrap_or(&host);
+    if name.contains('*') {
+        return Err("`*.` may only stand in front");
+    }
+    if name.contains(':') {
+        return Err("a port has no place here");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_label = |label: &str| !label.is_empty() && label.len() <= 63 && label.chars().all(plain);
+    if host.len() > 253 || !name.split('.').all(is_label) {
+        return Err("it has an empty label or a character that no host has");
+    }
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        assert_eq!(host(text).ok().as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn hosts_are_names_without_port() {
+        check("API.example.com", Some("api.example.com"));
+        check("*.example.com", Some("*.example.com"));
+        check("localhost", Some("localhost"));
+        check("10.0.0.1", Some("10.0.0.1"));
+        check("[::1]", Some("[::1]"));
+        check("api.example.com:80", None);
+        check("[::1]:80", None);
+        check("a.*.example.com", None);
+        check("*", None);
+        check("", None);
+        check("a..b", None);
+        check("http://a", None);
+    }
+}

@@ -1,0 +1,146 @@
+//! One definition file: read, checked for its shape, and taken apart into APIs and plugins.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::report::{Place, Report, Source};
+use super::validate::{Shape, validate};
+use super::{raw_api, raw_plugin, text};
+
+/// A file whose parts have the right shape, as far as they have it.
+pub(super) struct Parsed<T> {
+    /// The file as a whole.
+    pub(super) place: Place,
+    /// All but APIs and plugins. Sections with a problem are left at their defaults.
+    pub(super) top: Option<T>,
+    definitions: FileDefinitions,
+}
+
+/// The APIs and plugins of a file.
+#[derive(Default)]
+pub(super) struct FileDefinitions {
+    /// The names of all its plugins, those with problems too.
+    pub(super) plugin_names: Vec<(Place, String)>,
+    pub(super) plugins: Vec<(Place, String, raw_plugin::Plugin)>,
+    pub(super) apis: Vec<(Place, raw_api::Api)>,
+    /// Whether one of them has a problem and is left out.
+    pub(super) has_gaps: bool,
+}
+
+impl<T> Parsed<T> {
+    /// Takes the APIs and plugins out.
+    pub(super) fn definitions(&mut self) -> FileDefinitions {
+        std::mem::take(&mut self.definitions)
+    }
+}
+
+/// Reads a file. `None` where nothing in it can be used.
+pub(super) fn parse_file<T: DeserializeOwned>(
+    file: &Path,
+    expected: &Shape,
+    environment: &dyn Fn(&str) -> Option<String>,
+    report: &mut Report,
+) -> Option<Parsed<T>> {
+    let folder = std::path::absolute(file).ok().and_then(|f| f.parent().map(Path::to_owned)).unwrap_or_default();
+    let source = |secret| Rc::new(Source { file: file.to_owned(), folder: folder.clone(), secret });
+    let place = Place::root(source(BTreeSet::new()));
+    let content = match read_text(file) {
+        Ok(content) => content,
+        Err(reason) => {
+            report.error(&place, format!("cannot be read: {reason}"), "");
+            return None;
+        }
+    };
+    let mut value = match text::parse(file, &content) {
+        Ok(value) => value,
+        Err(reason) => {
+            report.error(&place, reason, "");
+            return None;
+        }
+    };
+
+    let (secret, unset) = text::expand(&mut value, environment);
+    let place = Place::root(source(secret));
+    let mut shape = Report::default();
+    for (path, reason) in unset {
+        shape.error(&place.at(path), reason, "write `$${` for a plain `${`");
+    }
+    validate(expected, &value, &place, &mut shape);
+
+    let broken = Broken(shape.paths());
+    report.append(shape);
+    let mut definitions = FileDefinitions::default();
+    take_plugins(&mut value, &place, &broken, &mut definitions, report);
+    take_apis(&mut value, &place, &broken, &mut definitions, report);
+    if let Value::Object(map) = &mut value {
+        map.retain(|key, _| !broken.touches(place.key(key).path()));
+    }
+    let top = deserialize(value, &place, report);
+    Some(Parsed { place, top, definitions })
+}
+
+fn read_text(file: &Path) -> Result<String, String> {
+    let bytes = std::fs::metadata(file).map_err(|e| e.to_string())?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"));
+    }
+    std::fs::read_to_string(file).map_err(|e| e.to_string())
+}
+
+/// Paths with a problem of shape.
+struct Broken(Vec<String>);
+
+impl Broken {
+    /// Whether something at or below `path` is broken.
+    fn touches(&self, path: &str) -> bool {
+        self.0
+            .iter()
+            .any(|p| p.strip_prefix(path).is_some_and(|rest| matches!(rest.chars().next(), None | Some('.' | '['))))
+    }
+}
+
+fn take_plugins(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
+    let Some(Value::Object(plugins)) = value.as_object_mut().and_then(|map| map.remove("plugins")) else {
+        return;
+    };
+    for (name, plugin) in plugins {
+        let place = root.key("plugins").key(&name);
+        out.plugin_names.push((place.clone(), name.clone()));
+        let plugin = (!broken.touches(place.path())).then(|| deserialize(plugin, &place, report)).flatten();
+        out.has_gaps |= plugin.is_none();
+        out.plugins.extend(plugin.map(|p| (place, name, p)));
+    }
+}
+
+fn take_apis(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
+    let Some(Value::Array(apis)) = value.as_object_mut().and_then(|map| map.remove("apis")) else {
+        return;
+    };
+    for (index, api) in apis.into_iter().enumerate() {
+        let place = root.key("apis").item(index);
+        let api = (!broken.touches(place.path())).then(|| deserialize(api, &place, report)).flatten();
+        out.has_gaps |= api.is_none();
+        out.apis.extend(api.map(|a| (place, a)));
+    }
+}
+
+/// What the schema let through hardly fails here; numbers such as `1.0` do.
+fn deserialize<T: DeserializeOwned>(value: Value, place: &Place, report: &mut Report) -> Option<T> {
+    serde_json::from_value(value)
+        .map_err(|error| {
+            let reason = if place.has_secrets() { String::new() } else { format!(": {error}") };
+            report.error(place, format!("cannot be used{reason}"), "");
+        })
+        .ok()
+}
+
+/// A file beside another one, as both people and the system name it.
+pub(super) fn sibling(place: &Place, relative: &Path) -> PathBuf {
+    if relative.is_absolute() { relative.to_owned() } else { place.beside(relative) }
+}
+
+const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -1,0 +1,170 @@
+//! The gateway's own settings, from raw to model.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::raw;
+use super::report::{Place, Report};
+use crate::model::gateway::{
+    AccessLog, AnalyticsSink, AnalyticsTarget, Gateway, Listener, ListenerTls, Log, LogFormat, Runtime, ServerLimits,
+};
+
+/// Converts all but plugins and APIs, which stay empty.
+pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Option<Gateway> {
+    let listeners = listeners(raw.listen, &root.key("listen"), report);
+    let control = address(&raw.control.address, &root.key("control").key("address"), report);
+    let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
+    let log = log(raw.log, &root.key("log"), report);
+    let analytics = sink(raw.analytics, &root.key("analytics"), report);
+    Some(Gateway {
+        listeners: listeners?,
+        control: control?,
+        workers: raw.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        trusted_proxies: trusted_proxies?,
+        limits: limits(&raw.limits),
+        runtime: runtime(raw.runtime, root),
+        log: log?,
+        analytics: analytics?,
+        plugins: Vec::new(),
+        apis: Vec::new(),
+    })
+}
+
+fn listeners(raw: Vec<raw::Listener>, place: &Place, report: &mut Report) -> Option<Vec<Listener>> {
+    if raw.is_empty() {
+        return Some(vec![Listener { address: SocketAddr::from(([127, 0, 0, 1], 8080)), tls: None }]);
+    }
+    let all: Vec<Option<Listener>> = raw
+        .into_iter()
+        .enumerate()
+        .map(|(index, raw)| {
+            let place = place.item(index);
+            let address = address(&raw.address, &place.key("address"), report);
+            let tls = raw.tls.map(|tls| {
+                let place = place.key("tls");
+                let certificate = existing(&tls.certificate, &place.key("certificate"), "certificate", report);
+                let key = existing(&tls.key, &place.key("key"), "key", report);
+                Some(ListenerTls { certificate: certificate?, key: key? })
+            });
+            let tls = match tls {
+                Some(tls) => Some(tls?),
+                None => None,
+            };
+            Some(Listener { address: address?, tls })
+        })
+        .collect();
+    all.into_iter().collect()
+}
+
+fn address(text: &str, place: &Place, report: &mut Report) -> Option<SocketAddr> {
+    text.parse()
+        .map_err(|_| {
+            report.invalid(place, text, "an IP address with a port", "", "such as `127.0.0.1:8080`, `[::1]:8080`")
+        })
+        .ok()
+}
+
+fn networks(texts: &[String], place: &Place, report: &mut Report) -> Option<Vec<IpNet>> {
+    let mut networks = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let place = place.item(index);
+        match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
+            Ok(network) => {
+                if network.prefix_len() == 0 {
+                    report.warn(&place, "every caller can make up its address", "list the proxies' own networks");
+                }
+                networks.push(network.trunc());
+            }
+            Err(_) => report.invalid(&place, text, "a network", "", "such as `10.0.0.0/8` or `fd00::/8`"),
+        }
+    }
+    (networks.len() == texts.len()).then_some(networks)
+}
+
+fn limits(raw: &raw::ServerLimits) -> ServerLimits {
+    ServerLimits {
+        connections_max: raw.connections_max,
+        header_bytes_max: raw.header_bytes_max,
+        header_count_max: raw.header_count_max,
+        header_timeout: Duration::from_millis(raw.header_timeout_ms),
+        idle_timeout: Duration::from_millis(raw.idle_timeout_ms),
+        tls_handshake_timeout: Duration::from_millis(raw.tls_handshake_timeout_ms),
+        http2_streams_max: raw.http2_streams_max,
+        http2_connection_age_max: Duration::from_millis(raw.http2_connection_age_max_ms),
+        drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
+    }
+}
+
+fn runtime(raw: raw::Runtime, root: &Place) -> Runtime {
+    Runtime {
+        instances_max: raw.instances_max,
+        memory_bytes_max: raw.memory_bytes_max,
+        instance_memory_bytes_max: raw.instance_memory_bytes_max,
+        keep_resident_bytes: raw.keep_resident_bytes,
+        cache_dir: raw.cache_dir.map(|dir| root.resolve(&dir)),
+        cache_bytes_max: raw.cache_bytes_max,
+        tick: Duration::from_micros(raw.tick_us),
+        kv_bytes_max: raw.kv_bytes_max,
+    }
+}
+
+fn log(raw: raw::Log, place: &Place, report: &mut Report) -> Option<Log> {
+    let filter = tracing_subscriber::EnvFilter::builder().parse(&raw.filter);
+    if let Err(error) = filter {
+        let hint = "such as `info` or `info,stile::plugin=debug`";
+        report.invalid(&place.key("filter"), &raw.filter, "a log filter", error, hint);
+        return None;
+    }
+    Some(Log {
+        format: match raw.format {
+            raw::LogFormat::Auto => LogFormat::Auto,
+            raw::LogFormat::Text => LogFormat::Text,
+            raw::LogFormat::Json => LogFormat::Json,
+        },
+        filter: raw.filter,
+        access: match raw.access {
+            raw::AccessLog::Off => AccessLog::Off,
+            raw::AccessLog::Errors => AccessLog::Errors,
+            raw::AccessLog::All => AccessLog::All,
+        },
+    })
+}
+
+fn sink(raw: raw::AnalyticsSink, place: &Place, report: &mut Report) -> Option<AnalyticsSink> {
+    let target = match (raw.target, &raw.file) {
+        (raw::AnalyticsTarget::Off, _) => AnalyticsTarget::Off,
+        (raw::AnalyticsTarget::Log, _) => AnalyticsTarget::Log,
+        (raw::AnalyticsTarget::File, Some(file)) => AnalyticsTarget::File(place.resolve(file)),
+        (raw::AnalyticsTarget::File, None) => {
+            report.error(place, "`target: file` needs `file`", "such as `file: records.jsonl`");
+            return None;
+        }
+    };
+    if raw.file.is_some() && raw.target != raw::AnalyticsTarget::File {
+        report.warn(&place.key("file"), "is not used", "it belongs to `target: file`");
+    }
+    Some(AnalyticsSink { target, queue_max: raw.queue_max, batch_max: raw.batch_max })
+}
+
+/// The absolute path of a file that must be there.
+pub(super) fn existing(text: &str, place: &Place, what: &str, report: &mut Report) -> Option<PathBuf> {
+    let path = place.resolve(text);
+    if path.is_file() {
+        return Some(path);
+    }
+    let problem = if path.exists() { "is not a file" } else { "is not there" };
+    report.error(
+        place,
+        format!("the {what} {} {problem}", place.shown(&tidy(&path))),
+        "relative paths begin at the folder of the file that they stand in",
+    );
+    None
+}
+
+/// A path without `.` and, where it exists, without `..`.
+fn tidy(path: &Path) -> String {
+    path.components().collect::<PathBuf>().display().to_string()
+}

@@ -1,0 +1,90 @@
+//! Plugins, from raw to model.
+
+use std::time::Duration;
+
+use super::gateway::existing;
+use super::raw_plugin::{self as raw, PluginLimits};
+use super::report::{Place, Report};
+use crate::model::id::PluginName;
+use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
+
+/// Converts one plugin. What it leaves open comes from `defaults`, then from the model.
+pub(super) fn convert(
+    name: &str,
+    raw: raw::Plugin,
+    defaults: &PluginLimits,
+    place: &Place,
+    report: &mut Report,
+) -> Option<PluginSpec> {
+    let name = PluginName::parse(name)
+        .map_err(|_| {
+            let hint = "1 to 128 letters, digits, `-`, `_` or `.`";
+            report.error(place, format!("`{}` is not a plugin's name", name.escape_debug()), hint);
+        })
+        .ok();
+    let file = existing(&raw.file, &place.key("file"), "plugin file", report);
+    let mut limits = Limits::default();
+    apply(defaults, &mut limits);
+    apply(&raw.limits, &mut limits);
+    let isolation = isolation(&raw, &limits, place, report);
+    let mut grants: Vec<Capability> = raw.grants.iter().filter_map(|g| Capability::parse(&g.0)).collect();
+    grants.sort_unstable();
+    grants.dedup();
+    Some(PluginSpec { name: name?, file: file?, grants, isolation, limits })
+}
+
+fn isolation(raw: &raw::Plugin, limits: &Limits, place: &Place, report: &mut Report) -> Isolation {
+    if raw.isolation == raw::Isolation::Reuse {
+        let half = (limits.memory_bytes_max / 2).max(WASM_PAGE_BYTES);
+        let high_water = raw.reuse_memory_high_water_bytes.unwrap_or(half);
+        if high_water > limits.memory_bytes_max {
+            let place = place.key("reuse_memory_high_water_bytes");
+            report.warn(&place, "is above the plugin's `memory_bytes_max` and never bites", "lower it");
+        }
+        return Isolation::Reuse {
+            calls_max: raw.reuse_calls_max.unwrap_or(REUSE_CALLS_MAX),
+            memory_high_water_bytes: high_water,
+        };
+    }
+    for (key, is_set) in [
+        ("reuse_calls_max", raw.reuse_calls_max.is_some()),
+        ("reuse_memory_high_water_bytes", raw.reuse_memory_high_water_bytes.is_some()),
+    ] {
+        if is_set {
+            report.warn(&place.key(key), "is not used", "it belongs to `isolation: reuse`");
+        }
+    }
+    Isolation::Request
+}
+
+fn apply(raw: &PluginLimits, limits: &mut Limits) {
+    fn set<T: Copy>(target: &mut T, value: Option<T>) {
+        if let Some(value) = value {
+            *target = value;
+        }
+    }
+    let time = |ms: Option<u64>| ms.map(Duration::from_millis);
+    set(&mut limits.fuel, raw.fuel);
+    set(&mut limits.deadline, time(raw.deadline_ms));
+    set(&mut limits.memory_bytes_max, raw.memory_bytes_max);
+    set(&mut limits.table_elements_max, raw.table_elements_max);
+    set(&mut limits.host_call_bytes_max, raw.host_call_bytes_max);
+    set(&mut limits.host_calls_max, raw.host_calls_max);
+    set(&mut limits.log_lines_max, raw.log_lines_max);
+    set(&mut limits.log_bytes_max, raw.log_bytes_max);
+    set(&mut limits.random_bytes_max, raw.random_bytes_max);
+    set(&mut limits.body_in_bytes_max, raw.body_in_bytes_max);
+    set(&mut limits.body_out_bytes_max, raw.body_out_bytes_max);
+    set(&mut limits.header_count_max, raw.header_count_max);
+    set(&mut limits.header_bytes_max, raw.header_bytes_max);
+    set(&mut limits.concurrency_max, raw.concurrency_max);
+    set(&mut limits.instance_wait, time(raw.instance_wait_ms));
+    set(&mut limits.file_bytes_max, raw.file_bytes_max);
+    set(&mut limits.compile_time_max, time(raw.compile_time_max_ms));
+    set(&mut limits.kv_keys_max, raw.kv_keys_max);
+    set(&mut limits.kv_key_bytes_max, raw.kv_key_bytes_max);
+    set(&mut limits.kv_value_bytes_max, raw.kv_value_bytes_max);
+}
+
+const REUSE_CALLS_MAX: u64 = 10_000;
+const WASM_PAGE_BYTES: u64 = 64 << 10;

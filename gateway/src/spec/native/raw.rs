@@ -1,0 +1,264 @@
+//! The configuration file as it is written. Every comment here is also the description in the JSON Schema.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::raw_api::Api;
+use super::raw_plugin::{Plugin, PluginLimits};
+use crate::model::gateway;
+
+/// Configuration of a Stile gateway.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    /// Addresses on which callers connect. Default: 127.0.0.1:8080, in cleartext.
+    pub(super) listen: Vec<Listener>,
+    /// The control port: health and metrics.
+    pub(super) control: Control,
+    /// Threads that serve requests. Default: one for each core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) workers: Option<usize>,
+    /// Networks of proxies whose `X-Forwarded-*` and `Forwarded` are believed, such as `10.0.0.0/8`.
+    pub(super) trusted_proxies: Vec<String>,
+    /// What callers may use.
+    pub(super) limits: ServerLimits,
+    /// What all plugins together may use.
+    pub(super) runtime: Runtime,
+    /// What is logged.
+    pub(super) log: Log,
+    /// Where analytics records go.
+    pub(super) analytics: AnalyticsSink,
+    /// Limits of plugins that do not set their own.
+    pub(super) plugin_limits: PluginLimits,
+    /// The plugins that APIs may use, by name.
+    pub(super) plugins: BTreeMap<String, Plugin>,
+    /// More files, with `plugins` and `apis` only. `*` in a file's name stands for any text. Relative to this file.
+    pub(super) include: Vec<String>,
+    /// The APIs.
+    pub(super) apis: Vec<Api>,
+}
+
+/// A file named under `include`.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct IncludedFile {
+    /// The plugins that APIs may use, by name.
+    pub(super) plugins: BTreeMap<String, Plugin>,
+    /// The APIs.
+    pub(super) apis: Vec<Api>,
+}
+
+/// One address on which callers connect.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    /// IP address and port, such as `0.0.0.0:8080` or `[::]:8080`. Port 0 takes any free port.
+    pub(super) address: String,
+    /// Certificate and key. Without them the address speaks cleartext.
+    pub(super) tls: Option<ListenerTls>,
+}
+
+/// Files of a listener's certificate. They are read again when they change.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerTls {
+    /// The certificate chain, in PEM.
+    pub(super) certificate: String,
+    /// The private key, in PEM.
+    pub(super) key: String,
+}
+
+/// The control port: health and metrics.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Control {
+    /// IP address and port. Keep it on an address that callers cannot reach.
+    pub(super) address: String,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:8081".to_owned() }
+    }
+}
+
+/// What callers may use.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ServerLimits {
+    /// Connections at one time, over all addresses and cores.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) connections_max: usize,
+    /// Bytes of a request's head, or of a header list in HTTP/2.
+    #[schemars(range(min = 8_192, max = 1_048_576))]
+    pub(super) header_bytes_max: usize,
+    /// Header fields of a request.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) header_count_max: usize,
+    /// Time to send a request's head, from its first byte or, on a fresh connection, from its opening.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) header_timeout_ms: u64,
+    /// How long a connection may be idle between requests.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) idle_timeout_ms: u64,
+    /// Time for the TLS handshake.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) tls_handshake_timeout_ms: u64,
+    /// Streams at one time on an HTTP/2 connection.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(super) http2_streams_max: u32,
+    /// Age at which an HTTP/2 connection is asked to end, so that load can move.
+    #[schemars(range(min = 1_000, max = 604_800_000))]
+    pub(super) http2_connection_age_max_ms: u64,
+    /// How long requests in flight may take after the gateway was told to stop. 0 stops at once.
+    #[schemars(range(max = 86_400_000))]
+    pub(super) drain_timeout_ms: u64,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        let limits = gateway::ServerLimits::default();
+        Self {
+            connections_max: limits.connections_max,
+            header_bytes_max: limits.header_bytes_max,
+            header_count_max: limits.header_count_max,
+            header_timeout_ms: millis(limits.header_timeout),
+            idle_timeout_ms: millis(limits.idle_timeout),
+            tls_handshake_timeout_ms: millis(limits.tls_handshake_timeout),
+            http2_streams_max: limits.http2_streams_max,
+            http2_connection_age_max_ms: millis(limits.http2_connection_age_max),
+            drain_timeout_ms: millis(limits.drain_timeout),
+        }
+    }
+}
+
+/// What all plugins together may use.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Runtime {
+    /// Plugin instances at one time. Default: what the machine allows.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) instances_max: Option<u32>,
+    /// Memory of all plugin instances, in bytes. Default: half of what the machine or its cgroup has.
+    #[schemars(range(min = 1_048_576))]
+    pub(super) memory_bytes_max: Option<u64>,
+    /// The largest memory that any plugin's limit may name, in bytes.
+    #[schemars(range(min = 65_536, max = 4_294_967_296_u64))]
+    pub(super) instance_memory_bytes_max: u64,
+    /// Bytes of memory that stay resident in a slot between calls. 0 gives all of it back.
+    #[schemars(range(max = 1_073_741_824))]
+    pub(super) keep_resident_bytes: usize,
+    /// Folder for compiled plugins. Default: none, plugins are compiled at each start.
+    pub(super) cache_dir: Option<String>,
+    /// Bytes of that folder.
+    #[schemars(range(min = 1_048_576))]
+    pub(super) cache_bytes_max: u64,
+    /// Microseconds between two looks at running plugins.
+    #[schemars(range(min = 100, max = 100_000))]
+    pub(super) tick_us: u64,
+    /// Bytes that all plugins together may hold in `kv`.
+    #[schemars(range(min = 1))]
+    pub(super) kv_bytes_max: u64,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        let runtime = gateway::Runtime::default();
+        Self {
+            instances_max: runtime.instances_max,
+            memory_bytes_max: runtime.memory_bytes_max,
+            instance_memory_bytes_max: runtime.instance_memory_bytes_max,
+            keep_resident_bytes: runtime.keep_resident_bytes,
+            cache_dir: None,
+            cache_bytes_max: runtime.cache_bytes_max,
+            tick_us: u64::try_from(runtime.tick.as_micros()).unwrap_or(u64::MAX),
+            kv_bytes_max: runtime.kv_bytes_max,
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// The shape of log lines.
+    pub(super) format: LogFormat,
+    /// Which lines, such as `info` or `info,stile::plugin=debug`.
+    pub(super) filter: String,
+    /// Which requests get a line.
+    pub(super) access: AccessLog,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: "info".to_owned(), access: AccessLog::default() }
+    }
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// JSON, one object a line.
+    Json,
+}
+
+/// Which requests get a line.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AccessLog {
+    /// None.
+    Off,
+    /// Those that ended with a status of 500 or above.
+    #[default]
+    Errors,
+    /// All.
+    All,
+}
+
+/// Where analytics records go.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AnalyticsSink {
+    /// The kind of target.
+    pub(super) target: AnalyticsTarget,
+    /// With `target: file`: the file, one JSON object a line, appended.
+    pub(super) file: Option<String>,
+    /// Records that may wait; more are dropped and counted.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) queue_max: usize,
+    /// Records handed to an analytics plugin at once, at most.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) batch_max: usize,
+}
+
+impl Default for AnalyticsSink {
+    fn default() -> Self {
+        Self { target: AnalyticsTarget::default(), file: None, queue_max: 10_000, batch_max: 100 }
+    }
+}
+
+/// The kind of target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AnalyticsTarget {
+    /// Nowhere.
+    Off,
+    /// The gateway's log.
+    #[default]
+    Log,
+    /// The file named by `file`.
+    File,
+}
+
+/// A duration of the model as the file writes it.
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

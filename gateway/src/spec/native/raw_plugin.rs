@@ -1,0 +1,112 @@
+//! Plugins as the configuration file declares them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::plugin::Capability;
+
+/// One plugin: a component file with its grants and limits.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plugin {
+    /// The component file, relative to the file that names it.
+    pub(super) file: String,
+    /// What the plugin may do beyond computing. Default: nothing.
+    #[serde(default)]
+    pub(super) grants: Vec<Grant>,
+    /// How many calls an instance serves.
+    #[serde(default)]
+    pub(super) isolation: Isolation,
+    /// With `isolation: reuse`: calls after which an instance is retired. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub(super) reuse_calls_max: Option<u64>,
+    /// With `isolation: reuse`: bytes of memory above which an instance is retired after its call. Default: half of
+    /// `memory_bytes_max`.
+    #[schemars(range(min = 65_536))]
+    pub(super) reuse_memory_high_water_bytes: Option<u64>,
+    /// What one call may use. Default: what `plugin_limits` says.
+    #[serde(default)]
+    pub(super) limits: PluginLimits,
+}
+
+/// Something that a plugin may do beyond computing.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("enum" = offered()))]
+pub(super) struct Grant(pub(super) String);
+
+/// How many calls an instance serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Isolation {
+    /// Every call gets a fresh instance: nothing leaks from one caller to the next.
+    #[default]
+    Request,
+    /// Instances are kept, for the same API and configuration. Faster, and less safe.
+    Reuse,
+}
+
+/// What one call of a plugin may use.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PluginLimits {
+    /// Fuel for a call, about one a WebAssembly instruction. Default: 50000000.
+    #[schemars(range(min = 1))]
+    pub(super) fuel: Option<u64>,
+    /// Wall time of a call, host calls included. Default: 100.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub(super) deadline_ms: Option<u64>,
+    /// Memory of an instance, in bytes. Default: 67108864.
+    #[schemars(range(min = 65_536, max = 4_294_967_296_u64))]
+    pub(super) memory_bytes_max: Option<u64>,
+    /// Elements of the instance's tables. Default: 20000.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) table_elements_max: Option<u64>,
+    /// Bytes that the host calls of one call may carry. Default: 4194304.
+    pub(super) host_call_bytes_max: Option<u64>,
+    /// Host calls (`kv`, `metrics`) of one call. Default: 1000.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) host_calls_max: Option<u32>,
+    /// Log lines of one call; more are dropped and counted. Default: 20.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) log_lines_max: Option<u32>,
+    /// Log bytes of one call; more are dropped and counted. Default: 8192.
+    pub(super) log_bytes_max: Option<u64>,
+    /// Random bytes of one call. Default: 65536.
+    pub(super) random_bytes_max: Option<u64>,
+    /// The largest body handed to the plugin, whatever it declares. Default: 1048576.
+    pub(super) body_in_bytes_max: Option<u64>,
+    /// The largest body taken from the plugin. Default: 4194304.
+    pub(super) body_out_bytes_max: Option<u64>,
+    /// Header fields in what the plugin returns. Default: 128.
+    #[schemars(range(max = 100_000))]
+    pub(super) header_count_max: Option<u32>,
+    /// Bytes of header fields in what the plugin returns. Default: 32768.
+    pub(super) header_bytes_max: Option<u64>,
+    /// Calls of the plugin at one time, over all APIs and cores. Default: 256.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) concurrency_max: Option<u32>,
+    /// How long a call waits for an instance before it fails as busy. Default: 50.
+    #[schemars(range(max = 3_600_000))]
+    pub(super) instance_wait_ms: Option<u64>,
+    /// The largest component file. Default: 33554432.
+    #[schemars(range(min = 1))]
+    pub(super) file_bytes_max: Option<u64>,
+    /// Time for compiling. Default: 60000.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub(super) compile_time_max_ms: Option<u64>,
+    /// Keys that the plugin may hold in `kv`, for each API. Default: 10000.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) kv_keys_max: Option<u32>,
+    /// Bytes of a key in `kv`. Default: 256.
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
+    pub(super) kv_key_bytes_max: Option<u32>,
+    /// Bytes of a value in `kv`. Default: 65536.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) kv_value_bytes_max: Option<u32>,
+}
+
+/// The names of the capabilities that this version offers.
+fn offered() -> Vec<&'static str> {
+    Capability::ALL.into_iter().filter(|c| c.offered()).map(Capability::as_str).collect()
+}

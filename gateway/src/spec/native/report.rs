@@ -1,0 +1,148 @@
+//! Collects problems, each with its place, and keeps values of the environment out of their texts.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::spec::{Problem, Severity};
+
+/// A definition file that is being read.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// As it is shown to people.
+    pub(super) file: PathBuf,
+    /// Its absolute folder: relative paths in the file begin here.
+    pub(super) folder: PathBuf,
+    /// Paths inside the file whose values hold something of the environment.
+    pub(super) secret: BTreeSet<String>,
+}
+
+/// A place inside a file.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    source: Rc<Source>,
+    path: String,
+}
+
+impl Place {
+    pub(super) fn root(source: Rc<Source>) -> Self {
+        Self { source, path: String::new() }
+    }
+
+    /// The place of a key below this one.
+    pub(super) fn key(&self, key: &str) -> Self {
+        Self { source: Rc::clone(&self.source), path: join_key(&self.path, key) }
+    }
+
+    /// The place of an item of this list.
+    pub(super) fn item(&self, index: usize) -> Self {
+        Self { source: Rc::clone(&self.source), path: join_item(&self.path, index) }
+    }
+
+    /// A place of the same file, by its path.
+    pub(super) fn at(&self, path: String) -> Self {
+        Self { source: Rc::clone(&self.source), path }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether some value at this place or below holds something of the environment.
+    pub(super) fn has_secrets(&self) -> bool {
+        self.source.secret.iter().any(|p| p.starts_with(&self.path))
+    }
+
+    /// Makes a path of the file absolute.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.source.folder.join(path)
+    }
+
+    /// How a file beside this one is shown to people.
+    pub(super) fn beside(&self, relative: &Path) -> PathBuf {
+        self.source.file.parent().unwrap_or(Path::new("")).join(relative)
+    }
+
+    /// The value as a text may show it.
+    pub(super) fn shown(&self, value: &str) -> String {
+        if self.source.secret.contains(&self.path) {
+            return "the value from the environment".to_owned();
+        }
+        let short: String = value.chars().take(SHOWN_CHARS_MAX).collect();
+        let dots = if short.len() < value.len() { "…" } else { "" };
+        format!("`{}{dots}`", short.escape_debug())
+    }
+}
+
+/// Adds a key to a path.
+pub(super) fn join_key(path: &str, key: &str) -> String {
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    match (plain, path.is_empty()) {
+        (true, true) => key.to_owned(),
+        (true, false) => format!("{path}.{key}"),
+        (false, _) => format!("{path}[{key:?}]"),
+    }
+}
+
+/// Adds the index of an item to a path.
+pub(super) fn join_item(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    pub(super) fn error(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Severity::Error, place, message.into(), hint.into());
+    }
+
+    pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Severity::Warning, place, message.into(), hint.into());
+    }
+
+    /// Notes a value that does not parse. The reason may quote the value: it is left out where that is a secret.
+    pub(super) fn invalid(&mut self, place: &Place, value: &str, what: &str, reason: impl Display, hint: &str) {
+        let reason = reason.to_string();
+        let shown = place.shown(value);
+        let secret = place.source.secret.contains(&place.path);
+        let tail = if reason.is_empty() || secret { String::new() } else { format!(": {reason}") };
+        self.error(place, format!("{shown} is not {what}{tail}"), hint);
+    }
+
+    fn push(&mut self, severity: Severity, place: &Place, message: String, hint: String) {
+        self.problems.push(Problem {
+            severity,
+            file: place.source.file.clone(),
+            path: place.path.clone(),
+            message,
+            hint,
+        });
+    }
+
+    /// Takes over what another report holds.
+    pub(super) fn append(&mut self, other: Self) {
+        self.problems.extend(other.problems);
+    }
+
+    /// The paths of all problems.
+    pub(super) fn paths(&self) -> Vec<String> {
+        self.problems.iter().map(|p| p.path.clone()).collect()
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.problems.iter().any(|p| p.severity == Severity::Error)
+    }
+
+    /// Errors before warnings, each in the order in which they were found.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|p| std::cmp::Reverse(p.severity));
+        self.problems
+    }
+}
+
+const SHOWN_CHARS_MAX: usize = 80;

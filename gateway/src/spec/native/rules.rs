@@ -1,0 +1,126 @@
+//! Rules between parts: what is there twice, what does not fit together, what is not used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Definitions;
+use super::report::{Place, Report};
+use crate::model::api::Api;
+use crate::model::gateway::{AnalyticsTarget, Gateway};
+use crate::model::id::PluginName;
+use crate::model::plugin::{Limits, PluginSpec};
+
+/// Checks the whole. The gateway has no plugins and APIs yet: they are in `all`, with their places.
+pub(super) fn check(gateway: &Gateway, all: &Definitions, root: &Place, report: &mut Report) {
+    addresses(gateway, root, report);
+    api_ids(all, report);
+    listen_paths(all, report);
+    if report.has_errors() || all.has_gaps {
+        // What follows compares parts that may be missing or at their defaults because of an error.
+        return;
+    }
+    plugin_memory(gateway, all, report);
+    deadlines(all, report);
+    analytics_hooks(gateway, all, report);
+    unused_plugins(all, report);
+    if all.apis.is_empty() {
+        report.warn(&root.key("apis"), "there is no API: every request gets 404", "");
+    }
+}
+
+fn addresses(gateway: &Gateway, root: &Place, report: &mut Report) {
+    let mut seen = BTreeMap::new();
+    for (index, listener) in gateway.listeners.iter().enumerate() {
+        let path = format!("listen[{index}]");
+        let before = seen.insert(listener.address, path).filter(|_| listener.address.port() != 0);
+        if let Some(before) = before {
+            let place = root.key("listen").item(index).key("address");
+            report.error(&place, format!("the address is also `{before}`'s"), "remove one of them");
+        }
+    }
+    let control = root.key("control").key("address");
+    if gateway.control.port() != 0 && seen.contains_key(&gateway.control) {
+        report.error(&control, "callers connect to the same address", "give the control port one of its own");
+    }
+    if !gateway.control.ip().to_canonical().is_loopback() {
+        report.warn(&control, "the control port can be reached from other machines", "keep callers away from it");
+    }
+}
+
+fn api_ids(all: &Definitions, report: &mut Report) {
+    let mut seen = BTreeSet::new();
+    for (place, api) in &all.apis {
+        if !seen.insert(&api.id) {
+            let place = place.key("id");
+            report.error(&place, format!("{} is the id of another API", place.shown(api.id.as_str())), "rename one");
+        }
+    }
+}
+
+fn listen_paths(all: &Definitions, report: &mut Report) {
+    let mut seen: BTreeMap<(&str, &str), &Api> = BTreeMap::new();
+    for (place, api) in &all.apis {
+        let any = api.listen.hosts.is_empty().then_some("");
+        for host in api.listen.hosts.iter().map(String::as_str).chain(any) {
+            let Some(other) = seen.insert((host, api.listen.path.as_str()), api) else { continue };
+            let path = place.key("listen").key("path");
+            let on = if host.is_empty() { String::new() } else { format!(" on host {}", place.shown(host)) };
+            let message = format!("API `{}` listens at the same path{on}", other.id);
+            report.error(&path, message, "take another path, or tell them apart by `hosts`");
+            break;
+        }
+    }
+}
+
+fn plugin_memory(gateway: &Gateway, all: &Definitions, report: &mut Report) {
+    let largest = gateway.runtime.instance_memory_bytes_max;
+    for (place, plugin) in &all.plugins {
+        let bytes = plugin.limits.memory_bytes_max;
+        if bytes > largest {
+            let place = place.key("limits").key("memory_bytes_max");
+            let message = format!("{bytes} is above `runtime.instance_memory_bytes_max`, which is {largest}");
+            report.error(&place, message, "lower the one or raise the other");
+        }
+    }
+}
+
+fn deadlines(all: &Definitions, report: &mut Report) {
+    let limits: BTreeMap<&PluginName, &Limits> = all.plugins.iter().map(|(_, p)| (&p.name, &p.limits)).collect();
+    for (place, api) in &all.apis {
+        let mut told = BTreeSet::new();
+        for (_, used) in api.uses() {
+            let Some(limits) = limits.get(&used.plugin) else { continue };
+            if limits.deadline > api.request_timeout && told.insert(&used.plugin) {
+                let message = format!(
+                    "plugin `{}` may take {} ms, longer than the whole request with {} ms",
+                    used.plugin,
+                    limits.deadline.as_millis(),
+                    api.request_timeout.as_millis(),
+                );
+                report.warn(&place.key("request_timeout_ms"), message, "lower the plugin's `deadline_ms`");
+            }
+        }
+    }
+}
+
+fn analytics_hooks(gateway: &Gateway, all: &Definitions, report: &mut Report) {
+    for (place, api) in &all.apis {
+        if api.hooks.analytics.is_empty() {
+            continue;
+        }
+        let hooks = place.key("hooks").key("analytics");
+        if !api.analytics.enabled {
+            report.warn(&hooks, "never run: the API records nothing", "set `analytics.enabled: true` in the API");
+        } else if gateway.analytics.target == AnalyticsTarget::Off {
+            report.warn(&hooks, "never run: records go nowhere", "set the gateway's `analytics.target`");
+        }
+    }
+}
+
+fn unused_plugins(all: &Definitions, report: &mut Report) {
+    let used: BTreeSet<&PluginName> = all.apis.iter().flat_map(|(_, api)| api.uses().map(|(_, u)| &u.plugin)).collect();
+    for (place, PluginSpec { name, .. }) in &all.plugins {
+        if !used.contains(name) {
+            report.warn(place, "no API uses the plugin", "remove it, or name it under an API's `hooks`");
+        }
+    }
+}
