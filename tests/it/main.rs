@@ -1,0 +1,3 @@
+//! What callers and operators see of a whole gateway. One module for each theme.
+
+mod order;
