@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod analytics;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod live;
 pub mod message;

@@ -136,3 +136,113 @@ fn plain_host(host: &str) -> Cow<'_, str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::path::ListenPath;
+
+    fn listen(hosts: &[&str], path: &str) -> Listen {
+        let hosts = hosts.iter().map(|h| (*h).to_owned()).collect();
+        Listen { path: ListenPath::parse(path).expect("a path"), hosts, strip: true }
+    }
+
+    fn router(apis: &[(&[&str], &str)]) -> Router<usize> {
+        let listens: Vec<Listen> = apis.iter().map(|(hosts, path)| listen(hosts, path)).collect();
+        Router::new(listens.iter().enumerate().map(|(i, l)| (l, i))).expect("no conflict")
+    }
+
+    #[test]
+    fn the_longest_listen_path_at_the_border_of_a_segment_wins() {
+        let router = router(&[(&[], "/"), (&[], "/orders"), (&[], "/orders/old/very")]);
+        let check = |path, expected| assert_eq!(router.find("x", path).map(|(i, p)| (*i, p)), expected, "{path}");
+        check("/", Some((0, "/")));
+        check("/orders", Some((1, "/")));
+        check("/orders/", Some((1, "/")));
+        check("/orders/1", Some((1, "/1")));
+        check("/orders1", Some((0, "/orders1")));
+        check("/orders/old", Some((1, "/old")));
+        check("/orders/old/very", Some((2, "/")));
+        check("/orders/old/veryold", Some((1, "/old/veryold")));
+        check("*", Some((0, "*")));
+    }
+
+    #[test]
+    fn an_exact_host_comes_before_a_star_and_a_star_before_every_host() {
+        let router = router(&[
+            (&[], "/"),
+            (&["*.example.org"], "/"),
+            (&["api.example.org", "2001:db8::1"], "/"),
+            (&["deep.example.org"], "/only"),
+        ]);
+        let check = |host, expected| assert_eq!(router.find(host, "/x").map(|(i, _)| *i), Some(expected), "{host}");
+        check("api.example.org", 2);
+        check("API.Example.org:8080", 2);
+        check("api.example.org.", 2);
+        check("[2001:db8::1]:80", 2);
+        check("www.example.org", 1);
+        check("a.b.example.org", 0);
+        check("example.org", 0);
+        check(".example.org", 0);
+        check("", 0);
+        // Its own API does not have the path.
+        check("deep.example.org", 1);
+    }
+
+    #[test]
+    fn nothing_is_found_where_nobody_listens() {
+        let router = router(&[(&["a"], "/x")]);
+        assert_eq!(router.find("b", "/x"), None);
+        assert_eq!(router.find("a", "/y"), None);
+    }
+
+    #[test]
+    fn one_path_of_one_host_belongs_to_one_api() {
+        let apis = [listen(&["a", "b"], "/x"), listen(&["c", "b"], "/x/")];
+        let conflict = Router::new(apis.iter().map(|l| (l, ()))).expect_err("a conflict");
+        let expected = Conflict { host: "b".to_owned(), path: "/x/".to_owned(), first: 0, second: 1 };
+        assert_eq!(conflict, expected);
+        assert!(Router::new([(&listen(&["a", "a"], "/"), ())]).is_ok());
+    }
+
+    /// What the table should find, by looking at every API.
+    fn reference<'p>(apis: &[Listen], host: &str, path: &'p str) -> Option<(usize, &'p str)> {
+        let classes: [&dyn Fn(&str) -> bool; 2] = [&|h| h == host, &|h| {
+            h.strip_prefix('*').is_some_and(|end| host.find('.').is_some_and(|i| &host[i..] == end))
+        }];
+        let longest = |matches: &dyn Fn(&Listen) -> bool| {
+            let below = apis.iter().enumerate().filter(|(_, l)| matches(l));
+            let found = below.filter_map(|(i, l)| Some((l.path.as_str().len(), i, l.path.strip(path)?)));
+            found.max_by_key(|(length, ..)| *length).map(|(_, i, rest)| (i, rest))
+        };
+        classes
+            .iter()
+            .find_map(|matches| longest(&|l| l.hosts.iter().any(|h| matches(h))))
+            .or_else(|| longest(&|l| l.hosts.is_empty()))
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_finds_what_looking_at_every_api_finds(
+            apis in prop::collection::vec((prop::collection::vec("(\\*\\.)?[ab](\\.[ab]){0,2}", 0..3), "(/[ab]{1,2}){0,3}/?"), 0..30),
+            requests in prop::collection::vec(("[ab](\\.[ab]){0,3}", "(/[ab]{1,3}){0,4}/?"), 1..20),
+        ) {
+            let mut kept: Vec<Listen> = Vec::new();
+            for (hosts, path) in &apis {
+                let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+                kept.push(listen(&hosts, &format!("/{}", path.trim_start_matches('/'))));
+                if Router::new(kept.iter().map(|l| (l, ()))).is_err() {
+                    kept.pop();
+                }
+            }
+            let router = Router::new(kept.iter().enumerate().map(|(i, l)| (l, i))).expect("no conflict");
+            for (host, path) in &requests {
+                let path = format!("/{}", path.trim_start_matches('/'));
+                let found = router.find(host, &path).map(|(i, rest)| (*i, rest));
+                prop_assert_eq!(found, reference(&kept, host, &path), "{} {}", host, path);
+            }
+        }
+    }
+}

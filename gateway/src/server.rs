@@ -12,6 +12,10 @@ mod stage;
 mod watch;
 mod worker;
 
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic fails the test")]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -14,7 +14,8 @@ use crate::model::gateway::Gateway;
 
 /// Reads a configuration file, YAML or TOML by its extension, with the files that it includes.
 ///
-/// `${NAME}` in values comes from the process's environment. Gives the model with the warnings, or all problems.
+/// `${NAME}` in values comes from the process's environment, and such values are shown in no problem; only the name of
+/// an included file is, because a problem must say where it stands. Gives the model with the warnings, or all problems.
 pub fn read(path: &Path) -> Result<(Gateway, Vec<Problem>), Problems> {
     read_with(path, &|name| std::env::var(name).ok())
 }

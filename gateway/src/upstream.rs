@@ -240,7 +240,7 @@ fn again(
     if !error.is_closed() {
         return Err(error);
     }
-    request.or_else(|| spare?.request(upload)).ok_or(error)
+    request.map(|request| *request).or_else(|| spare?.request(upload)).ok_or(error)
 }
 
 /// A request that failed because of its own body says so.
@@ -251,3 +251,7 @@ fn blame_body(error: UpstreamError, upload: Option<&Rc<Upload>>) -> UpstreamErro
 fn busy(target: &Target) -> UpstreamError {
     UpstreamError::Busy { connections_max: target.limits.connections_max }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+mod tests;

@@ -322,6 +322,7 @@ const SLACK_BYTES: u64 = 64 * 1024;
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use flate2::Compression;
     use http::HeaderValue;

@@ -54,6 +54,7 @@ pub async fn collect(mut body: Body, content_length: Option<u64>, bytes_max: u64
 const RESERVED_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::collections::VecDeque;
     use std::task::{Context, Poll};

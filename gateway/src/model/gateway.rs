@@ -80,7 +80,8 @@ impl Default for ServerLimits {
         Self {
             connections_max: 10_000,
             header_bytes_max: 32 << 10,
-            header_count_max: 128,
+            // More than 100 cost hyper an allocation for each request.
+            header_count_max: 100,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             tls_handshake_timeout: Duration::from_secs(10),

@@ -165,3 +165,123 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies() -> TrustedProxies {
+        TrustedProxies::new(vec!["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")])
+    }
+
+    fn peer(address: &str) -> Peer {
+        let address = SocketAddr::new(address.parse().expect("an address"), 5000);
+        Peer::new(address, SocketAddr::from(([127, 0, 0, 1], 8443)), true, &proxies())
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().expect("a value"));
+        }
+        headers
+    }
+
+    #[track_caller]
+    fn check_client(from: &str, lines: &[&str], expected: &str) {
+        let fields: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+        assert_eq!(proxies().client(&peer(from), &headers(&fields)).to_string(), expected, "{from} {lines:?}");
+    }
+
+    #[test]
+    fn the_client_is_the_first_hop_from_the_right_that_is_not_trusted() {
+        check_client("192.0.2.1", &[], "192.0.2.1");
+        check_client("192.0.2.1", &["198.51.100.1"], "192.0.2.1");
+        check_client("10.0.0.1", &[], "10.0.0.1");
+        check_client("10.0.0.1", &["198.51.100.1"], "198.51.100.1");
+        check_client("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1");
+        check_client("10.0.0.1", &["203.0.113.9, 198.51.100.1 ,10.0.0.2"], "198.51.100.1");
+        check_client("10.0.0.1", &["203.0.113.9", "198.51.100.1, 10.0.0.3", "10.0.0.2"], "198.51.100.1");
+        check_client("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3");
+        check_client("fd00::1", &["[2001:db8::1]:4711"], "2001:db8::1");
+        check_client("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1");
+        check_client("10.0.0.1", &["2001:db8::1"], "2001:db8::1");
+        check_client("10.0.0.1", &["198.51.100.1:80"], "198.51.100.1");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_walk() {
+        check_client("10.0.0.1", &["unknown"], "10.0.0.1");
+        check_client("10.0.0.1", &["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.2");
+        check_client("10.0.0.1", &["198.51.100.1,"], "10.0.0.1");
+        check_client("10.0.0.1", &[""], "10.0.0.1");
+        check_client("10.0.0.1", &["[198.51.100.1"], "10.0.0.1");
+        check_client("10.0.0.1", &["198.51.100.1 10.0.0.2"], "10.0.0.1");
+    }
+
+    #[test]
+    fn scheme_and_host_are_believed_from_trusted_peers_only() {
+        let told = headers(&[("x-forwarded-proto", "HTTP"), ("x-forwarded-host", "public.test"), ("host", "x.test")]);
+        let uri = Uri::from_static("/a");
+        assert_eq!(peer("10.0.0.1").scheme(&told), "http");
+        assert_eq!(peer("10.0.0.1").host(&uri, &told), Some("public.test"));
+        assert_eq!(peer("192.0.2.1").scheme(&told), "https");
+        assert_eq!(peer("192.0.2.1").host(&uri, &told), Some("x.test"));
+        let odd = headers(&[("x-forwarded-proto", "ftp"), ("x-forwarded-host", "a, b"), ("host", "x.test")]);
+        assert_eq!(peer("10.0.0.1").scheme(&odd), "https");
+        assert_eq!(peer("10.0.0.1").host(&uri, &odd), Some("x.test"));
+    }
+
+    #[track_caller]
+    fn check_told(from: &str, given: &[(&'static str, &str)], expected: &[(&'static str, &str)]) {
+        let mut found = headers(given);
+        peer(from).tell_upstream(Some(HeaderValue::from_static("x.test")), &mut found);
+        let sorted = |headers: &HeaderMap| {
+            let mut all: Vec<_> = headers.iter().map(|(n, v)| (n.to_string(), v.clone())).collect();
+            all.sort_by(|a, b| a.0.cmp(&b.0));
+            all
+        };
+        assert_eq!(sorted(&found), sorted(&headers(expected)));
+    }
+
+    #[test]
+    fn nothing_that_an_unknown_peer_says_of_itself_reaches_the_upstream() {
+        let given = [
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "198.51.100.2"),
+            ("x-forwarded-host", "evil.test"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-proto", "http"),
+            ("x-real-ip", "198.51.100.1"),
+            ("forwarded", "for=198.51.100.1"),
+        ];
+        let expected = [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-host", "x.test"),
+            ("x-forwarded-port", "8443"),
+            ("x-forwarded-proto", "https"),
+        ];
+        check_told("192.0.2.1", &given, &expected);
+        check_told("192.0.2.1", &[], &expected);
+    }
+
+    #[test]
+    fn what_a_trusted_peer_says_is_kept_and_the_peer_joins_the_chain() {
+        let given = [
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-host", "public.test"),
+            ("x-forwarded-port", "443"),
+            ("x-forwarded-proto", "http"),
+            ("x-real-ip", "198.51.100.1"),
+        ];
+        let expected = [
+            ("x-forwarded-for", "198.51.100.1, 10.0.0.2, 10.0.0.1"),
+            ("x-forwarded-host", "public.test"),
+            ("x-forwarded-port", "443"),
+            ("x-forwarded-proto", "http"),
+            ("x-real-ip", "198.51.100.1"),
+        ];
+        check_told("10.0.0.1", &given, &expected);
+    }
+}

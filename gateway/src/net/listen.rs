@@ -89,6 +89,7 @@ fn hint(error: &io::Error) -> &'static str {
 const BACKLOG: i32 = 1024;
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a panic fails the test")]
 mod tests {
     use super::*;
 

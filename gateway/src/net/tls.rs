@@ -249,3 +249,6 @@ fn unreadable(file: &Path, source: io::Error) -> TlsError {
 pub const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,7 @@ fn check_target(request: &Request<Incoming>) -> Result<(), Refusal> {
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => Ok(()),
         (None, Some(_)) if request.version() < Version::HTTP_2 => Err(bad("the target is no path\n")),
-        (scheme, Some(authority)) if matches!(scheme, None | Some("http" | "https")) => check_authority(authority),
+        (None | Some("http" | "https"), Some(authority)) => check_authority(authority),
         (Some("http" | "https"), None) => Ok(()),
         _ => Err(bad("the target's scheme is not http or https\n")),
     }

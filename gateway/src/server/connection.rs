@@ -134,6 +134,9 @@ enum End {
 
 async fn drive<C: Connection>(mut connection: Pin<&mut C>, watch: &mut Watch) -> End {
     poll_fn(|cx| {
+        if watch.drain_begins_at_work(cx) {
+            connection.as_mut().finish();
+        }
         loop {
             // Before the watch: what is already here must not be answered by a close.
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {

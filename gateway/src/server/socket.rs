@@ -50,8 +50,10 @@ pub(super) struct Activity {
 pub(super) enum Doing {
     /// The head of a request is on its way, or the connection is fresh.
     Head,
-    /// Requests are being answered, or answers being written.
+    /// Requests are being answered.
     Work,
+    /// Bytes wait until the caller reads.
+    Write,
     /// Nothing.
     Idle,
 }
@@ -85,7 +87,9 @@ impl Activity {
     }
 
     pub(super) fn doing(&self) -> Doing {
-        if self.in_flight.load(Relaxed) > 0 || self.write_blocked.load(Relaxed) {
+        if self.write_blocked.load(Relaxed) {
+            Doing::Write
+        } else if self.in_flight.load(Relaxed) > 0 {
             Doing::Work
         } else if self.head_begun.load(Relaxed) {
             Doing::Head
@@ -94,13 +98,17 @@ impl Activity {
         }
     }
 
-    pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+    /// Whether requests are in flight, however far their answers are.
+    pub(super) fn is_answering(&self) -> bool {
+        self.in_flight.load(Relaxed) > 0
     }
 
-    /// Writes that went through, and whether the last one did not.
-    pub(super) fn writes(&self) -> (u64, bool) {
-        (self.writes.load(Relaxed), self.write_blocked.load(Relaxed))
+    /// Changes whenever something happened that such a state waits for.
+    pub(super) fn progress(&self, doing: Doing) -> u64 {
+        match doing {
+            Doing::Write => self.writes.load(Relaxed),
+            Doing::Head | Doing::Work | Doing::Idle => self.requests.load(Relaxed),
+        }
     }
 
     fn has_read(&self) {

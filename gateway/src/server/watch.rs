@@ -23,10 +23,8 @@ pub(super) struct Watch {
     stage: StageView,
     /// What the connection did at the last look, and since when.
     doing: Doing,
-    requests: u64,
+    progress: u64,
     since: Instant,
-    /// Writes when the timer fired last.
-    writes: u64,
     /// When an HTTP/2 connection is asked to end.
     old_at: Option<Instant>,
     /// Set once the connection was asked to end.
@@ -36,7 +34,7 @@ pub(super) struct Watch {
 
 #[derive(Clone, Copy)]
 struct Finishing {
-    cut_at: Option<Instant>,
+    asked_at: Instant,
     was_idle: bool,
 }
 
@@ -59,9 +57,8 @@ impl Watch {
             worker: worker.index,
             stage: worker.stages.view(),
             doing: Doing::Head,
-            requests: 0,
+            progress: 0,
             since: opened,
-            writes: 0,
             old_at: activity.is_http2().then_some(opened + age),
             finishing: None,
             timer: Box::pin(sleep_until(opened + limits.header_timeout)),
@@ -69,13 +66,25 @@ impl Watch {
         }
     }
 
+    /// To be asked before the connection's turn: whether a drain began while it works. Told so before it answers, hyper
+    /// can say `connection: close`. An idle one gets its turn first, since its next request may have arrived already.
+    pub(super) fn drain_begins_at_work(&mut self, cx: &Context<'_>) -> bool {
+        let begins = self.finishing.is_none() && self.stage.look(cx) == Stage::Draining && self.activity.is_answering();
+        if begins {
+            self.finish();
+        }
+        begins
+    }
+
     /// To be asked whenever the connection has nothing to do.
     pub(super) fn look(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         match self.stage.look(cx) {
             Stage::Serving => {}
             Stage::Draining if self.finishing.is_some() => {}
+            // hyper would close an idle connection at once, and with it the end of an answer that still waits to leave.
+            Stage::Draining if self.activity.doing() == Doing::Write => {}
             Stage::Draining => {
-                self.finish(None);
+                self.finish();
                 return Poll::Ready(Verdict::Finish);
             }
             Stage::Aborting => {
@@ -104,15 +113,16 @@ impl Watch {
     }
 
     fn notice(&mut self) {
-        let (doing, requests) = (self.activity.doing(), self.activity.requests());
-        if (doing, requests) == (self.doing, self.requests) {
+        let doing = self.activity.doing();
+        let progress = self.activity.progress(doing);
+        if (doing, progress) == (self.doing, self.progress) {
             return;
         }
         // A request in work needs no time of its own: the clock is read once per request, at its end.
         if doing != Doing::Work {
             self.since = Instant::now();
         }
-        (self.doing, self.requests) = (doing, requests);
+        (self.doing, self.progress) = (doing, progress);
     }
 
     /// The next time at which something may be due; `None` while it works.
@@ -120,24 +130,28 @@ impl Watch {
         let limits = &self.shared.limits;
         let own = match self.doing {
             Doing::Head => Some(self.since + limits.header_timeout),
-            // Asked to end, it ends by itself or is cut.
-            Doing::Idle if self.finishing.is_none() => Some(self.since + limits.idle_timeout),
-            Doing::Idle | Doing::Work => None,
+            Doing::Idle => Some(self.idle_until()),
+            Doing::Write => Some(self.since + limits.idle_timeout),
+            Doing::Work => None,
         };
         let old = self.old_at.filter(|_| self.finishing.is_none());
-        let cut = self.finishing.and_then(|f| f.cut_at);
-        [own, old, cut].into_iter().flatten().min()
+        own.into_iter().chain(old).min()
+    }
+
+    /// A connection that was asked to end gets a moment to do so: an HTTP/2 caller may never answer.
+    fn idle_until(&self) -> Instant {
+        match self.finishing {
+            None => self.since + self.idle_timeout(),
+            Some(finishing) => finishing.asked_at.max(self.since) + LINGER,
+        }
     }
 
     fn judge(&mut self, now: Instant) -> Option<Verdict> {
         let shared = self.shared.clone();
         let counters = shared.counters.worker(self.worker);
-        if self.finishing.and_then(|f| f.cut_at).is_some_and(|cut| cut <= now) {
-            return Some(Verdict::Close);
-        }
         if self.finishing.is_none() && self.old_at.is_some_and(|old| old <= now) {
             counters.aged.add_one();
-            self.finish(None);
+            self.finish();
             return Some(Verdict::Finish);
         }
         match self.doing {
@@ -145,26 +159,23 @@ impl Watch {
                 counters.header_timeouts.add_one();
                 Some(Verdict::Close)
             }
-            Doing::Idle if self.finishing.is_none() && self.since + shared.limits.idle_timeout <= now => {
+            Doing::Idle if self.idle_until() <= now && self.finishing.is_some() => Some(Verdict::Close),
+            Doing::Idle if self.idle_until() <= now => {
                 counters.idle_timeouts.add_one();
-                self.finish(Some(now + LINGER));
+                self.finish();
                 Some(Verdict::Finish)
             }
-            Doing::Work => {
-                let (writes, blocked) = self.activity.writes();
-                let stalled = blocked && writes == self.writes;
-                self.writes = writes;
-                stalled.then(|| {
-                    counters.write_timeouts.add_one();
-                    Verdict::Close
-                })
+            Doing::Write if self.since + shared.limits.idle_timeout <= now => {
+                counters.write_timeouts.add_one();
+                Some(Verdict::Close)
             }
-            Doing::Head | Doing::Idle => None,
+            Doing::Head | Doing::Idle | Doing::Work | Doing::Write => None,
         }
     }
 
-    fn finish(&mut self, cut_at: Option<Instant>) {
-        self.finishing = Some(Finishing { cut_at, was_idle: self.activity.doing() == Doing::Idle });
+    fn finish(&mut self) {
+        let was_idle = self.activity.doing() == Doing::Idle;
+        self.finishing = Some(Finishing { asked_at: Instant::now(), was_idle });
     }
 
     fn idle_timeout(&self) -> Duration {

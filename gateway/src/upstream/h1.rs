@@ -41,7 +41,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Unanswered {
     pub(super) error: UpstreamError,
-    pub(super) request: Option<Request<Body>>,
+    pub(super) request: Option<Box<Request<Body>>>,
 }
 
 impl Connection {
@@ -129,7 +129,7 @@ impl From<UpstreamError> for Unanswered {
 
 impl From<hyper::client::conn::TrySendError<Request<Body>>> for Unanswered {
     fn from(mut failure: hyper::client::conn::TrySendError<Request<Body>>) -> Self {
-        let request = failure.take_message();
+        let request = failure.take_message().map(Box::new);
         Self { error: failure.into_error().into(), request }
     }
 }

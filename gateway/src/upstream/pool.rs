@@ -30,6 +30,7 @@ pub(super) struct Slot {
     /// One at a time opens a connection that others could use too.
     pub(super) gate: Semaphore,
     /// The one that was used last is taken first, so the others can grow old and go.
+    #[expect(clippy::vec_box, reason = "a connection is large and moves with every request")]
     idle: RefCell<Vec<Box<h1::Connection>>>,
     shared: RefCell<Vec<Rc<h2::Connection>>>,
 }

@@ -169,6 +169,7 @@ const FAILURE: Duration = Duration::from_secs(1);
 const NAMES_MAX: usize = 1024;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 

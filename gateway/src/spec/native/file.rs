@@ -1,6 +1,7 @@
 //! One definition file: read, checked for its shape, and taken apart into APIs and plugins.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -73,6 +74,9 @@ pub(super) fn parse_file<T: DeserializeOwned>(
 
     let broken = Broken(shape.paths());
     report.append(shape);
+    if !value.is_object() {
+        return None;
+    }
     let mut definitions = FileDefinitions::default();
     take_plugins(&mut value, &place, &broken, &mut definitions, report);
     take_apis(&mut value, &place, &broken, &mut definitions, report);
@@ -84,11 +88,13 @@ pub(super) fn parse_file<T: DeserializeOwned>(
 }
 
 fn read_text(file: &Path) -> Result<String, String> {
-    let bytes = std::fs::metadata(file).map_err(|e| e.to_string())?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"));
+    let mut text = String::new();
+    let file = std::fs::File::open(file).map_err(|e| e.to_string())?;
+    let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if u64::try_from(bytes).is_ok_and(|bytes| bytes > FILE_BYTES_MAX) {
+        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
     }
-    std::fs::read_to_string(file).map_err(|e| e.to_string())
+    Ok(text)
 }
 
 /// Paths with a problem of shape.

@@ -23,14 +23,20 @@ pub(super) fn convert(
         })
         .ok();
     let file = existing(&raw.file, &place.key("file"), "plugin file", report);
-    let mut limits = Limits::default();
-    apply(defaults, &mut limits);
+    let mut limits = with(defaults);
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);
     let mut grants: Vec<Capability> = raw.grants.iter().filter_map(|g| Capability::parse(&g.0)).collect();
     grants.sort_unstable();
     grants.dedup();
     Some(PluginSpec { name: name?, file: file?, grants, isolation, limits })
+}
+
+/// The model's limits with these changes.
+pub(super) fn with(raw: &PluginLimits) -> Limits {
+    let mut limits = Limits::default();
+    apply(raw, &mut limits);
+    limits
 }
 
 fn isolation(raw: &raw::Plugin, limits: &Limits, place: &Place, report: &mut Report) -> Isolation {

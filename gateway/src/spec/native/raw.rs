@@ -36,7 +36,7 @@ pub(super) struct File {
     pub(super) plugins: BTreeMap<String, Plugin>,
     /// More files, with `plugins` and `apis` only. `*` in a file's name stands for any text. Relative to this file.
     pub(super) include: Vec<String>,
-    /// The APIs.
+    /// The APIs that the gateway serves.
     pub(super) apis: Vec<Api>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct File {
 pub(super) struct IncludedFile {
     /// The plugins that APIs may use, by name.
     pub(super) plugins: BTreeMap<String, Plugin>,
-    /// The APIs.
+    /// The APIs that the gateway serves.
     pub(super) apis: Vec<Api>,
 }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Definitions;
 use super::report::{Place, Report};
-use crate::model::api::Api;
 use crate::model::gateway::{AnalyticsTarget, Gateway};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Limits, PluginSpec};
@@ -57,15 +56,19 @@ fn api_ids(all: &Definitions, report: &mut Report) {
 }
 
 fn listen_paths(all: &Definitions, report: &mut Report) {
-    let mut seen: BTreeMap<(&str, &str), &Api> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, &str), String> = BTreeMap::new();
     for (place, api) in &all.apis {
+        let id = place.key("id").shown(api.id.as_str());
+        let listen = place.key("listen");
         let any = api.listen.hosts.is_empty().then_some("");
-        for host in api.listen.hosts.iter().map(String::as_str).chain(any) {
-            let Some(other) = seen.insert((host, api.listen.path.as_str()), api) else { continue };
-            let path = place.key("listen").key("path");
-            let on = if host.is_empty() { String::new() } else { format!(" on host {}", place.shown(host)) };
-            let message = format!("API `{}` listens at the same path{on}", other.id);
-            report.error(&path, message, "take another path, or tell them apart by `hosts`");
+        for (index, host) in api.listen.hosts.iter().map(String::as_str).chain(any).enumerate() {
+            let Some(other) = seen.insert((host, api.listen.path.as_str()), id.clone()) else { continue };
+            let on = match host {
+                "" => String::new(),
+                _ => format!(" on host {}", listen.key("hosts").item(index).shown(host)),
+            };
+            let message = format!("the API with id {other} listens at the same path{on}");
+            report.error(&listen.key("path"), message, "take another path, or tell them apart by `hosts`");
             break;
         }
     }

@@ -1,6 +1,7 @@
 //! Rules of the format, one line each.
 
 mod folder;
+mod reference;
 
 use folder::Folder;
 
@@ -10,6 +11,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "STAGE" => Some("test".to_owned()),
         "SECRET" => Some("hunter2 ".to_owned()),
+        "WORD" => Some("hunter2".to_owned()),
         _ => None,
     }
 }
@@ -253,7 +255,7 @@ fn apis_are_told_apart() {
     };
     check(
         &twice("path: /x", "path: /x/"),
-        "error apis[1].listen.path: API `one` listens at the same path | take another",
+        "error apis[1].listen.path: the API with id `one` listens at the same path | take another",
     );
     check(
         &twice("path: /x, hosts: [ A.b ]", "path: /x, hosts: [ c.d, a.b ]"),
@@ -314,6 +316,9 @@ fn values_of_the_environment_are_never_shown() {
         api("hooks: { pre: [ \"${SECRET}\" ] }"),
         api("request_timeout_ms: \"${SECRET}\""),
         api("listen: { path: \"${SECRET}\", hosts: [ \"${SECRET}\" ] }"),
+        api("id: \"x${SECRET}\"").replacen("id: x, ", "", 1),
+        api("listen: { path: /x, hosts: [ \"a${WORD}\", \"A${WORD}\" ] }"),
+        api("listen: { path: /used, hosts: [] }").replacen("id: used", "id: \"${WORD}\"", 1),
         gateway("log: { format: \"${SECRET}\" }"),
         gateway("include: [ \"${SECRET}/*.yaml\" ]"),
         plugin("file: \"${SECRET}\""),
@@ -382,7 +387,7 @@ fn files_that_cannot_be_read_are_problems() {
     folder.write("stile.txt", "");
     assert!(problems(&folder, "stile.txt").iter().any(|p| p.contains("neither YAML nor TOML")));
     folder.write("stile.yaml", "- 1\n");
-    assert!(problems(&folder, "stile.yaml").iter().any(|p| p.contains("expected a table of keys, found a list")));
+    assert_eq!(problems(&folder, "stile.yaml"), ["error : expected a table of keys, found a list | "]);
 }
 
 #[test]

@@ -34,13 +34,16 @@ fn yaml(text: &str) -> Result<Value, String> {
             max_aliases: 1_000,
             max_anchors: 1_000,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: NODES_MAX, max_replay_stack_depth: 8 },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: REPLAYED_MAX,
+            max_replay_stack_depth: 8,
+        },
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
         strict_booleans: true,
         reject_unsupported_tags: true,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let text = error.without_snippet().to_string();
+        let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
         format!("not valid YAML: {}", text.lines().next().unwrap_or_default())
     })
 }
@@ -138,6 +141,7 @@ impl Expansion<'_> {
 
 const DEPTH_MAX: usize = 64;
 const NODES_MAX: usize = 500_000;
+const REPLAYED_MAX: usize = 20_000;
 
 #[cfg(test)]
 mod tests {
@@ -174,7 +178,7 @@ mod tests {
         check_yaml("a: 1_000", r#"{"a":1000}"#);
         check_yaml("a:\nb: 1", r#"{"b":1}"#);
         check_yaml("", "{}");
-        check_yaml("a: 1\na: 2", "line 2");
+        check_yaml("a: 1\na: 2", "duplicate mapping key `a` is not allowed here at line 2, column 1");
         check_yaml("a: 1\n---\nb: 1", "not valid YAML");
         check_yaml("a: !x 1", "not valid YAML");
         check_yaml("a: [", "not valid YAML");
