@@ -96,7 +96,7 @@ impl Gateway {
             if (found - expected).abs() < f64::EPSILON {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{name} {labels:?} is {found}, not {expected}\n{}", self.page());
+            assert!(begun.elapsed() < PATIENCE, "{name} {labels:?} is {found}, not {expected}:\n{}", self.page().counted(name));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

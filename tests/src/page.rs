@@ -26,6 +26,15 @@ impl Page {
     }
 }
 
+impl Page {
+    /// The series of this name that are not zero.
+    #[must_use]
+    pub fn counted(&self, name: &str) -> String {
+        let series = self.0.lines().filter(|line| line.starts_with(name) && !line.ends_with(" 0"));
+        series.map(|line| format!("{line}\n")).collect()
+    }
+}
+
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

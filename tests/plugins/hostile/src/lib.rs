@@ -13,8 +13,10 @@ use stile_sdk::{prelude::*, types::Method};
 #[config]
 #[derive(Clone, Copy, PartialEq)]
 enum Attack {
-    /// Computes for ever.
+    /// Computes for ever, until the fuel is gone.
     Spin,
+    /// Computes for ever, with all the fuel in the world.
+    SpinOn,
     /// Takes memory until there is none.
     Allocate,
     /// Calls itself for ever.
@@ -48,7 +50,7 @@ enum Attack {
     /// A hundred thousand header fields.
     ManyHeaders,
     /// A status that is none.
-    Status42,
+    BadStatus,
     /// A header name with a space.
     BadName,
     /// A field that belongs to the connection.
@@ -123,7 +125,7 @@ impl Hostile {
             Attack::BodyOverLimit => response.set_body(over_limit()),
             Attack::Crlf => headers.set("x-crlf", CRLF),
             Attack::ManyHeaders => (0..MANY).for_each(|_| headers.append("x", "")),
-            Attack::Status42 => response.set_status(42),
+            Attack::BadStatus => response.set_status(42),
             Attack::BadName => headers.set("x y", "1"),
             Attack::ConnectionField => headers.set("transfer-encoding", "chunked"),
             Attack::NotUtf8 => headers.set(forged::text(), "1"),
@@ -157,7 +159,7 @@ impl Hostile {
             Attack::BodyOverLimit => request.set_body(over_limit()),
             Attack::Crlf => headers.set("x-crlf", CRLF),
             Attack::ManyHeaders => (0..MANY).for_each(|_| headers.append("x", "")),
-            Attack::Status42 => return Ok(Reply::new(42).into()),
+            Attack::BadStatus => return Ok(Reply::new(42).into()),
             Attack::BadName => headers.set("x y", "1"),
             Attack::ConnectionField => headers.set("transfer-encoding", "chunked"),
             Attack::BadPath => request.set_path("orders"),
@@ -170,7 +172,7 @@ impl Hostile {
 
     fn anywhere(&self) -> Result<(), String> {
         match self.0 {
-            Attack::Spin => spin(),
+            Attack::Spin | Attack::SpinOn => spin(),
             Attack::Allocate => allocate(),
             Attack::Recurse => drop(black_box(recurse(1))),
             Attack::Panic => panic!("as asked"),
@@ -197,7 +199,7 @@ fn spin() -> ! {
 fn allocate() {
     let mut taken = Vec::new();
     loop {
-        taken.push(black_box(vec![1_u8; 1 << 20]));
+        taken.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
     }
 }
 
