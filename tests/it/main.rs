@@ -2,4 +2,5 @@
 
 mod hostile;
 mod order;
+mod proxy;
 mod table;

@@ -11,10 +11,10 @@ fn probe(function: &str, write: Value) -> Use {
 
 /// An API with `used` at `hook`, and where sessions matter a plugin that makes one.
 fn probed(upstream: &Upstream, hook: &str, used: Use) -> Builder {
-    let definition = api("orders").upstream(upstream).strip().detailed().set("/auth/credential/header", "x-key");
+    let definition = api("orders").upstream(upstream).strip().detailed();
     let definition = if hook == "auth" { definition } else { definition.auth(session()) };
-    let definition = definition.set("/auth/credential", json!({ "header": "x-key" }));
-    Gateway::with(definition.hook(hook, used)).grant("probe", GRANTS).recording()
+    let definition = definition.hook(hook, used).set("/auth/credential", json!({ "header": "x-key" }));
+    Gateway::with(definition).grant("probe", GRANTS).recording()
 }
 
 /// Makes a session with the alias `auth`.
