@@ -61,10 +61,10 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
     let mut sent = upstream.accept().await;
     sent.head().await;
     sent.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
+    caller.until("first\r\n").await;
     drop(sent);
 
-    let answer = caller.rest().await;
-    assert!(answer.ends_with("5\r\nfirst\r\n"), "{answer}");
+    assert_eq!(caller.rest().await, "", "neither a last chunk nor another answer");
     gateway.metric_becomes("stile_requests_aborted_total", &[("api", "orders")], 1.0).await;
 }
 
@@ -80,7 +80,9 @@ async fn trailers_pass_both_ways() {
     assert_eq!(upstream.last().trailers.get("x-sum").map(|sum| sum.as_bytes()), Some(&b"3"[..]));
     assert_eq!(reply.text(), "ab");
 
-    let reply = gateway.get("/orders/1").http2().send().await;
+    assert_eq!(reply.trailer("x-sum"), Some("2"));
+
+    let reply = gateway.get("/orders/1").header("te", "trailers").http2().send().await;
     assert_eq!((reply.text(), reply.trailer("x-sum")), ("ab", Some("2")));
 }
 
@@ -374,7 +376,8 @@ async fn answers_to_head_pass_plugins_that_read_bodies() {
     let reply = gateway.call("HEAD", "/orders/1").send().await;
 
     assert_eq!((reply.status(), reply.text()), (200, ""));
-    assert_eq!(reply.header("content-length"), Some("8"));
+    // Left out rather than wrong: the plugin may have changed a body that nobody sees.
+    assert!([None, Some("8")].contains(&reply.header("content-length")));
 }
 
 #[tokio::test]
@@ -395,7 +398,6 @@ async fn a_request_with_two_meanings_is_refused() {
     let upstream = Upstream::start();
     let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
     for head in [
-        "POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nfives",
         "POST /orders/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         "GET /orders/1 HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
@@ -407,6 +409,23 @@ async fn a_request_with_two_meanings_is_refused() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{head} → {answer}");
     }
     assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
+async fn of_two_lengths_the_upstream_hears_one_and_the_connection_ends() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+    let mut caller = gateway.raw().await;
+
+    let smuggled = "GET /orders/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let head = "POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n";
+    caller.write(format!("{head}1\r\na\r\n0\r\n\r\n{smuggled}")).await;
+
+    // RFC 9112, section 6.1: the length is ignored, and the connection is closed after the answer.
+    let answer = caller.rest().await;
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(upstream.calls(), 1);
+    assert_eq!((&upstream.last().body[..], upstream.last().header("content-length")), (&b"a"[..], None));
 }
 
 #[tokio::test]

@@ -145,6 +145,7 @@ impl Answer {
         self.body = pieces.map(|piece| Bytes::from_static(piece.as_bytes())).into();
         self.is_chunked = true;
         if let Some((name, value)) = trailer {
+            self = self.header("trailer", name);
             self.trailers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
         }
         self
