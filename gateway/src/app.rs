@@ -140,6 +140,9 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
             connections_need(gateway)
         ));
     }
+    if std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0") {
+        found.push("warning: `RUST_BACKTRACE` is set: every failure of a plugin pays for a backtrace of the gateway".to_owned());
+    }
     for line in &found {
         tracing::info!(target: "stile::start", "{line}");
     }

@@ -1,11 +1,135 @@
-//! `stile plugin inspect`: what a component file is and what it asks for.
+//! `stile plugin inspect`: what a component file is, what it asks for, and what it may use.
 
 use std::io::Write;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::Failure;
+use crate::app;
+use crate::clock::Clock;
+use crate::model::gateway::{AnalyticsSink, AnalyticsTarget, Gateway, Log, LogFormat, Runtime, ServerLimits};
+use crate::model::id::PluginName;
+use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
+use crate::plugin::load::Generation;
 
 /// Reads a component file and writes what it says of itself, as text or JSON.
-pub(super) fn inspect(_file: &Path, _json: bool, _out: &mut dyn Write) -> Result<(), Failure> {
-    Err(Failure::Run(anyhow::anyhow!("this build cannot inspect plugins yet")))
+pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let prepared = app::prepare(&bare_gateway(), &Clock::system()).map_err(Failure::run)?;
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("plugin");
+    let name = PluginName::parse(stem).or_else(|_| PluginName::parse("plugin")).map_err(Failure::usage)?;
+    // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.
+    let grants = Capability::ALL.into_iter().filter(|capability| capability.offered()).collect();
+    let (isolation, limits) = (Isolation::Request, Limits::default());
+    let spec = PluginSpec { name, file: file.to_owned(), grants, isolation, limits };
+    // The cache would hide how long it takes to compile.
+    let mut loader = prepared.loader;
+    loader.cache = None;
+    let generation = loader.load(&spec).map_err(Failure::usage)?;
+    let value = as_json(&generation);
+    if json {
+        return writeln!(out, "{value:#}").map_err(Failure::Output);
+    }
+    write_text(&generation, out).map_err(Failure::Output)
 }
+
+fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {
+    let description = &plugin.description;
+    writeln!(out, "{} {}", description.name, description.version)?;
+    writeln!(out, "  contract   {}", crate::plugin::CONTRACT)?;
+    writeln!(out, "  digest     sha256:{}", plugin.digest.hex())?;
+    writeln!(out, "  size       {} bytes", plugin.file_bytes)?;
+    if let Some(time) = plugin.compile_time {
+        writeln!(out, "  compile    {} ms", time.as_millis())?;
+    }
+    writeln!(out, "  memory     {} bytes to begin with", plugin.initial_memory_bytes)?;
+    if plugin.initial_memory_bytes > LARGE_STACK_HINT_BYTES {
+        writeln!(out, "             more than a plugin needs: each fresh instance pays for it. Link a smaller stack with")?;
+        writeln!(out, "             rustflags = [\"-C\", \"link-arg=-zstack-size=65536\"] in .cargo/config.toml")?;
+    }
+    writeln!(out, "functions")?;
+    for function in &description.functions {
+        writeln!(out, "  {:<10} {:<20} reads {}", function.hook.as_str(), function.name, function.reads.summary())?;
+    }
+    writeln!(out, "capabilities wanted")?;
+    for wanted in &description.capabilities {
+        writeln!(out, "  {:<10} {}", wanted.capability.as_str(), crate::telemetry::text::escaped(&wanted.reason, 200))?;
+    }
+    if description.capabilities.is_empty() {
+        writeln!(out, "  none")?;
+    }
+    writeln!(out, "imports")?;
+    for import in &plugin.imports {
+        writeln!(out, "  {import}")?;
+    }
+    writeln!(out, "configuration {}", if description.config_schema.is_some() { "by its JSON Schema" } else { "none" })?;
+    let limits = &plugin.spec.limits;
+    writeln!(out, "limits in force (defaults; `plugins.NAME.limits` changes them)")?;
+    writeln!(out, "  fuel {}, deadline {} ms, memory {} bytes", limits.fuel, limits.deadline.as_millis(), limits.memory_bytes_max)?;
+    writeln!(
+        out,
+        "  body in {} bytes, body out {} bytes, headers {} of {} bytes",
+        limits.body_in_bytes_max, limits.body_out_bytes_max, limits.header_count_max, limits.header_bytes_max
+    )?;
+    writeln!(
+        out,
+        "  host calls {} of {} bytes, log lines {} of {} bytes, concurrency {}",
+        limits.host_calls_max,
+        limits.host_call_bytes_max,
+        limits.log_lines_max,
+        limits.log_bytes_max,
+        limits.concurrency_max
+    )
+}
+
+fn as_json(plugin: &Generation) -> Value {
+    let description = &plugin.description;
+    let schema = description.config_schema.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let functions: Vec<Value> = (description.functions.iter())
+        .map(|function| json!({ "hook": function.hook.as_str(), "name": function.name, "reads": function.reads }))
+        .collect();
+    let wanted: Vec<Value> = (description.capabilities.iter())
+        .map(|wanted| json!({ "capability": wanted.capability.as_str(), "reason": wanted.reason }))
+        .collect();
+    json!({
+        "name": description.name,
+        "version": description.version,
+        "contract": crate::plugin::CONTRACT,
+        "sha256": plugin.digest.hex(),
+        "file_bytes": plugin.file_bytes,
+        "compile_ms": plugin.compile_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        "initial_memory_bytes": plugin.initial_memory_bytes,
+        "functions": functions,
+        "capabilities": wanted,
+        "metrics": description.metrics,
+        "imports": plugin.imports,
+        "config_schema": schema,
+        "limits": {
+            "fuel": plugin.spec.limits.fuel,
+            "deadline_ms": u64::try_from(plugin.spec.limits.deadline.as_millis()).unwrap_or(u64::MAX),
+            "memory_bytes_max": plugin.spec.limits.memory_bytes_max,
+            "body_in_bytes_max": plugin.spec.limits.body_in_bytes_max,
+            "body_out_bytes_max": plugin.spec.limits.body_out_bytes_max,
+        },
+    })
+}
+
+/// A gateway that serves nothing: enough to load one plugin.
+fn bare_gateway() -> Gateway {
+    Gateway {
+        listeners: Vec::new(),
+        control: ([127, 0, 0, 1], 0).into(),
+        workers: 1,
+        trusted_proxies: Vec::new(),
+        limits: ServerLimits::default(),
+        runtime: Runtime { instances_max: Some(INSTANCES), ..Runtime::default() },
+        log: Log { format: LogFormat::Auto, filter: "warn".to_owned(), access: crate::model::gateway::AccessLog::Off },
+        analytics: AnalyticsSink { target: AnalyticsTarget::Off, queue_max: 1, batch_max: 1 },
+        plugins: Vec::new(),
+        apis: Vec::new(),
+    }
+}
+
+const INSTANCES: u32 = 8;
+/// A Rust plugin with a stack of 64 KiB begins with two or three pages; with rustc's own stack it is seventeen.
+const LARGE_STACK_HINT_BYTES: u64 = 1 << 20;

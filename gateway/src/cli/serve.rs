@@ -4,8 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use super::Failure;
+use super::progress::Progress;
+use crate::app;
+use crate::clock::Clock;
+use crate::live::Snapshot;
 use crate::model::gateway::Gateway;
 use crate::spec;
+use crate::telemetry::log;
 
 /// Reads the configuration, serves until told to stop, and drains.
 pub(super) fn serve(path: &Path, err: &mut dyn Write) -> Result<(), Failure> {
@@ -14,15 +19,83 @@ pub(super) fn serve(path: &Path, err: &mut dyn Write) -> Result<(), Failure> {
         // The gateway runs whether or not somebody reads this.
         let _ = writeln!(err, "{warning}");
     }
-    run(gateway)
+    log::init(&gateway.log).map_err(Failure::usage)?;
+    run(&gateway)
 }
 
-/// Builds the parts of the gateway and runs them on this thread and its workers.
-fn run(_gateway: Gateway) -> Result<(), Failure> {
-    Err(Failure::Run(anyhow::anyhow!("this build cannot serve yet")))
+/// Runs the gateway until a signal ends it: SIGTERM or SIGINT drains, a second one ends at once.
+fn run(gateway: &Gateway) -> Result<(), Failure> {
+    // Signals are caught before a port opens, so that none is lost.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::run)?;
+    let _entered = runtime.enter();
+    let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
+
+    let progress = Progress::new(gateway.plugins.len());
+    let running = app::start(gateway, &Clock::system(), |plugin| progress.step(plugin)).map_err(Failure::run)?;
+    progress.finish();
+    for address in &running.addresses {
+        tracing::info!(target: "stile::start", %address, "listening");
+    }
+    if let Some(address) = running.control() {
+        tracing::info!(target: "stile::start", %address, "control port: /live, /ready, /metrics");
+    }
+    let mut next_signal = || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        })
+    };
+    let name = next_signal();
+    tracing::info!(target: "stile::start", signal = name, "draining; a second signal ends at once");
+    let drained = std::thread::scope(|scope| {
+        let draining = scope.spawn(|| running.drain());
+        while !draining.is_finished() {
+            let again = runtime.block_on(async {
+                let pause = tokio::time::sleep(DRAIN_LOOK);
+                tokio::select! {
+                    _ = terminate.recv() => true,
+                    _ = interrupt.recv() => true,
+                    () = pause => false,
+                }
+            });
+            if again {
+                tracing::warn!(target: "stile::start", "ended before requests were");
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+        }
+        draining.join()
+    });
+    if let Ok(drained) = drained {
+        tracing::info!(
+            target: "stile::start", connections_aborted = drained.connections_aborted, records_lost = drained.records_lost,
+            "ended"
+        );
+    }
+    Ok(())
 }
 
-/// Writes the order of work of each API.
-pub(super) fn explain(_gateway: &Gateway, _out: &mut dyn Write) -> Result<(), Failure> {
-    Err(Failure::Run(anyhow::anyhow!("this build cannot explain yet")))
+fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    tokio::signal::unix::signal(kind).map_err(Failure::run)
 }
+
+/// Writes the order of work of each API. Plugins are loaded for it, as for serving.
+pub(super) fn explain(gateway: &Gateway, out: &mut dyn Write) -> Result<(), Failure> {
+    let prepared = app::prepare(gateway, &Clock::system()).map_err(Failure::run)?;
+    let progress = Progress::new(gateway.plugins.len());
+    let snapshot = Snapshot::build(gateway, &prepared.loader, |plugin| progress.step(plugin)).map_err(Failure::usage)?;
+    progress.finish();
+    for plan in &snapshot.plans {
+        writeln!(out, "{plan}").map_err(Failure::Output)?;
+    }
+    for problem in &snapshot.problems {
+        writeln!(out, "error: {}: {}", problem.place, problem.reason).map_err(Failure::Output)?;
+    }
+    if snapshot.problems.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+const DRAIN_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+/// What shells give a process that a signal ended.
+const EXIT_INTERRUPTED: i32 = 130;

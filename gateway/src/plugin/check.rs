@@ -123,8 +123,8 @@ fn needed(import: &str) -> Need {
 
 const WASI_OFFERED: [&str; 5] = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"];
 
-/// That it fits into a slot, and its first memory into its limit.
-pub fn resources(plugin: &PluginName, component: &Component, limits: &Limits) -> Result<(), LoadError> {
+/// That it fits into a slot, and its first memory into its limit. Returns the size of that, in bytes.
+pub fn resources(plugin: &PluginName, component: &Component, limits: &Limits) -> Result<u64, LoadError> {
     let Some(required) = component.resources_required() else {
         let reason = "imports core modules, which a plugin may not".to_owned();
         return Err(LoadError::Resources { plugin: plugin.clone(), reason });
@@ -137,7 +137,7 @@ pub fn resources(plugin: &PluginName, component: &Component, limits: &Limits) ->
         );
         return Err(LoadError::Resources { plugin: plugin.clone(), reason });
     }
-    Ok(())
+    Ok(largest)
 }
 
 /// That each function of `describe` is for an exported hook, and each exported hook has a function.

@@ -55,6 +55,8 @@ pub struct Generation {
     pub compile_time: Option<Duration>,
     /// What it says of itself.
     pub description: Description,
+    /// Linear memory of a fresh instance, in bytes: its largest memory.
+    pub initial_memory_bytes: u64,
     /// Interfaces that it imports, sorted.
     pub imports: Vec<String>,
     pub(super) limits: Arc<Limits>,
@@ -156,7 +158,7 @@ impl Loader {
             }
         };
         let Artifact { component, description } = artifact;
-        check::resources(plugin, &component, &limits)?;
+        let initial_memory_bytes = check::resources(plugin, &component, &limits)?;
         let imports = check::imports(spec, &component)?;
         check::wanted(spec, &description)?;
         let linked = host::linker(self.engine.wasmtime(), &spec.grants)
@@ -176,6 +178,7 @@ impl Loader {
             digest,
             compile_time,
             description,
+            initial_memory_bytes,
             imports,
             limits,
             component,

@@ -23,6 +23,7 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
     let listen = listen(raw.listen, &place.key("listen"), report);
     let upstream = target::convert(raw.upstream, &place.key("upstream"), report);
     let auth = uses::auth(raw.auth, plugins, &place.key("auth"), report);
+    let has_analytics_hooks = !raw.hooks.analytics.is_empty();
     let hooks = uses::hooks(raw.hooks, plugins, &place.key("hooks"), report);
     let id = id?;
     Some(Api {
@@ -37,7 +38,7 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
         request_body_bytes_max: raw.request_body_bytes_max,
         request_timeout: Duration::from_millis(raw.request_timeout_ms),
         analytics: Analytics {
-            enabled: raw.analytics.enabled,
+            enabled: raw.analytics.enabled.unwrap_or(has_analytics_hooks),
             detailed: raw.analytics.detailed,
             body_bytes_max: raw.analytics.body_bytes_max,
         },

@@ -298,8 +298,8 @@ pub(super) enum Answers {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Analytics {
-    /// Whether requests are recorded at all.
-    pub(super) enabled: bool,
+    /// Whether requests are recorded at all; where it is not said, those of APIs with analytics hooks.
+    pub(super) enabled: Option<bool>,
     /// Whether headers and bodies are recorded.
     pub(super) detailed: bool,
     /// The longest recorded body; longer ones are cut.
@@ -309,6 +309,6 @@ pub(super) struct Analytics {
 
 impl Default for Analytics {
     fn default() -> Self {
-        Self { enabled: true, detailed: false, body_bytes_max: 4_096 }
+        Self { enabled: None, detailed: false, body_bytes_max: 4_096 }
     }
 }
