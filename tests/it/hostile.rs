@@ -178,3 +178,25 @@ async fn a_neighbour_is_served_while_plugins_spin() {
     }
     assert!(served > 10, "only {served} requests of the neighbour in 400 ms");
 }
+
+#[tokio::test]
+async fn a_call_that_finds_no_instance_in_time_is_busy() {
+    let upstream = Upstream::start();
+    let definition = attacked(&upstream, "orders", "pre", "sleep", false);
+    let limits = json!({ "deadline_ms": 500, "concurrency_max": 1, "instance_wait_ms": 10 });
+    let gateway = Gateway::with(definition).grant("hostile", ["log", "kv"]).limits("hostile", limits).start().await;
+
+    let calls: Vec<_> = (0..2).map(|_| tokio::spawn(gateway.get("/orders/1").send())).collect();
+    let mut statuses = Vec::new();
+    for call in calls {
+        let reply = call.await.expect("no panic");
+        assert_eq!(reply.header("retry-after").is_some(), reply.status() == 503);
+        statuses.push(reply.status());
+    }
+
+    statuses.sort_unstable();
+    assert_eq!(statuses, [500, 503]);
+    for kind in ["busy", "deadline"] {
+        assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", kind)]), 1.0, "{kind}");
+    }
+}
