@@ -27,50 +27,50 @@ pub(super) fn register(
         }};
     }
 
-    read!(Gauge "stile_connections_open", "Connections of callers", server.totals().open);
-    read!(Counter "stile_connections_accepted", "Connections of callers so far", server.totals().accepted);
-    read!(Counter "stile_connections_refused", "Connections closed at once: `limits.connections_max`", server.totals().refused);
-    read!(Counter "stile_connections_aborted", "Connections cut off at the end of draining", server.totals().aborted);
-    read!(Counter "stile_handler_panics", "Requests answered with 500 after a panic of the gateway", server.totals().panics);
+    read!(Gauge "connections_open", "Connections of callers", server.totals().open);
+    read!(Counter "connections_accepted", "Connections of callers so far", server.totals().accepted);
+    read!(Counter "connections_refused", "Connections closed at once: `limits.connections_max`", server.totals().refused);
+    read!(Counter "connections_aborted", "Connections cut off at the end of draining", server.totals().aborted);
+    read!(Counter "handler_panics", "Requests answered with 500 after a panic of the gateway", server.totals().panics);
 
-    read!(Gauge "stile_upstream_connections_open", "Connections to upstreams", upstreams.counters().open.load(Ordering::Relaxed));
-    read!(Gauge "stile_upstream_connections_idle", "Connections to upstreams without a request", upstreams.counters().idle.load(Ordering::Relaxed));
-    read!(Counter "stile_upstream_connections_opened", "Connections to upstreams so far", upstreams.counters().opened.load(Ordering::Relaxed));
-    read!(Counter "stile_upstream_connections_reused", "Requests on a connection that was there", upstreams.counters().reused.load(Ordering::Relaxed));
-    read!(Counter "stile_upstream_retries", "Requests sent again on a fresh connection", upstreams.counters().retries.load(Ordering::Relaxed));
+    read!(Gauge "upstream_connections_open", "Connections to upstreams", upstreams.counters().open.load(Ordering::Relaxed));
+    read!(Gauge "upstream_connections_idle", "Connections to upstreams without a request", upstreams.counters().idle.load(Ordering::Relaxed));
+    read!(Counter "upstream_connections_opened", "Connections to upstreams so far", upstreams.counters().opened.load(Ordering::Relaxed));
+    read!(Counter "upstream_connections_reused", "Requests on a connection that was there", upstreams.counters().reused.load(Ordering::Relaxed));
+    read!(Counter "upstream_retries", "Requests sent again on a fresh connection", upstreams.counters().retries.load(Ordering::Relaxed));
 
     let engine = loader.engine.clone();
-    read!(Gauge "stile_plugin_slots", "Instances that there can be at one time", engine.slots_in_use().0);
-    read!(Gauge "stile_plugin_slots_in_use", "Instances that there are", engine.slots_in_use().1);
+    read!(Gauge "plugin_slots", "Instances that there can be at one time", engine.slots_in_use().0);
+    read!(Gauge "plugin_slots_in_use", "Instances that there are", engine.slots_in_use().1);
     let memory = loader.engine.memory().clone();
-    read!(Gauge "stile_plugin_memory_bytes", "Linear memory of all instances", memory.used());
-    read!(Gauge "stile_plugin_memory_bytes_max", "The budget of linear memory", memory.bytes_max());
-    read!(Counter "stile_plugin_memory_refused", "Growths refused because the budget was used up", memory.refused());
+    read!(Gauge "plugin_memory_bytes", "Linear memory of all instances", memory.used());
+    read!(Gauge "plugin_memory_bytes_max", "The budget of linear memory", memory.bytes_max());
+    read!(Counter "plugin_memory_refused", "Growths refused because the budget was used up", memory.refused());
     let kv = loader.kv.clone();
-    read!(Gauge "stile_kv_bytes", "Bytes that plugins keep", kv.bytes_used());
-    read!(Counter "stile_kv_refused", "Values refused for want of room", kv.refused());
+    read!(Gauge "kv_bytes", "Bytes that plugins keep", kv.bytes_used());
+    read!(Counter "kv_refused", "Values refused for want of room", kv.refused());
     if let Some(cache) = loader.cache.clone() {
-        read!(Counter "stile_compile_cache_hits", "Plugins that need not be compiled", cache.hits_and_misses().0);
-        read!(Counter "stile_compile_cache_misses", "Plugins that had to be compiled", cache.hits_and_misses().1);
+        read!(Counter "compile_cache_hits", "Plugins that need not be compiled", cache.hits_and_misses().0);
+        read!(Counter "compile_cache_misses", "Plugins that had to be compiled", cache.hits_and_misses().1);
     }
 
     let sink = sink.counters().clone();
-    read!(Counter "stile_analytics_records_written", "Analytics records written", sink.written.load(Ordering::Relaxed));
-    read!(Counter "stile_analytics_records_queue_dropped", "Analytics records dropped: too many waited", sink.dropped.load(Ordering::Relaxed));
-    read!(Counter "stile_analytics_records_failed", "Analytics records that could not be written", sink.failed.load(Ordering::Relaxed));
+    read!(Counter "analytics_records_written", "Analytics records written", sink.written.load(Ordering::Relaxed));
+    read!(Counter "analytics_records_queue_dropped", "Analytics records dropped: too many waited", sink.dropped.load(Ordering::Relaxed));
+    read!(Counter "analytics_records_failed", "Analytics records that could not be written", sink.failed.load(Ordering::Relaxed));
 
-    read!(Gauge "stile_problems", "Plugins and APIs that are not in order", live.snapshot().problems.len());
+    read!(Gauge "problems", "Plugins and APIs that are not in order", live.snapshot().problems.len());
     let pools = |count: fn(&Counters) -> &AtomicU64| {
         let live = live.clone();
         move || number(live.snapshot().pools.iter().map(|pool| count(pool.counters()).load(Ordering::Relaxed)).sum::<u64>())
     };
-    metrics.reader("stile_plugin_instances_made", "Instances made", Counter, &[], pools(|c| &c.made));
-    metrics.reader("stile_plugin_instances_reused", "Calls on an instance that was there", Counter, &[], pools(|c| &c.reused));
-    metrics.reader("stile_plugin_instances_retired", "Instances retired by calls or memory", Counter, &[], pools(|c| &c.retired));
-    metrics.reader("stile_plugin_instances_discarded", "Instances thrown away after a failure", Counter, &[], pools(|c| &c.discarded));
+    metrics.reader("plugin_instances_made", "Instances made", Counter, &[], pools(|c| &c.made));
+    metrics.reader("plugin_instances_reused", "Calls on an instance that was there", Counter, &[], pools(|c| &c.reused));
+    metrics.reader("plugin_instances_retired", "Instances retired by calls or memory", Counter, &[], pools(|c| &c.retired));
+    metrics.reader("plugin_instances_discarded", "Instances thrown away after a failure", Counter, &[], pools(|c| &c.discarded));
     let live = live.clone();
     let idle = move || number(live.snapshot().pools.iter().map(|pool| pool.idle()).sum::<usize>());
-    metrics.reader("stile_plugin_instances_idle", "Instances that wait for a call", Gauge, &[], idle);
+    metrics.reader("plugin_instances_idle", "Instances that wait for a call", Gauge, &[], idle);
 }
 
 /// A count for a page that has only floating-point numbers.

@@ -425,7 +425,9 @@ impl GuestFamilies {
     fn get(&self, name: &str, kind: GuestMetricKind, help: &str, labels: &Labels) -> Option<GuestMetric> {
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || GuestFamily { kind, help: super::text::escaped(help, HELP_BYTES_MAX).into_owned(), series: Vec::new() };
-        let family = families.entry(format!("stile_plugin_{name}")).or_insert_with(new);
+        // Apart from the gateway's own families of plugins; counters get `_total` from the encoder.
+        let name = if kind == GuestMetricKind::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name };
+        let family = families.entry(format!("plugin_own_{name}")).or_insert_with(new);
         if family.kind != kind {
             return None;
         }

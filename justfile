@@ -1,0 +1,25 @@
+# What there is to do here. `just` lists it.
+
+[private]
+default:
+    @just --list --unsorted
+
+# Format, lints, floors, documentation
+check:
+    .ci/check
+
+# All tests; installs what they need
+test:
+    .ci/test
+
+# All plugins, to target/plugins/wasm32-wasip2/release
+plugins:
+    .ci/plugins
+
+# Serve the demo
+run:
+    demo/run
+
+# Serve what the benchmark asks: an upstream is expected on port 9000
+bench: plugins
+    cargo run --release --package stile -- serve --config tests/data/bench/stile.yaml

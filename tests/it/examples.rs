@@ -1,0 +1,183 @@
+//! The example plugins as an operator uses them.
+
+use serde_json::{Value, json};
+use stile_tests::{Answer, Gateway, Upstream, api, plugin};
+
+#[tokio::test]
+async fn headers_sets_adds_and_removes() {
+    let upstream = Upstream::start();
+    let config = json!({ "remove": ["x-user"], "set": { "x-gateway": "stile" }, "add": { "x-tag": "external" } });
+    let definition = api("orders").upstream(&upstream).pre(plugin("headers").config(config));
+    let gateway = Gateway::with(definition).start().await;
+
+    let call = gateway.get("/orders/1").header("x-user", "root").header("x-gateway", "mine").header("x-tag", "a");
+    call.send().await;
+
+    let sent = upstream.last();
+    assert_eq!(sent.header("x-user"), None);
+    assert_eq!(sent.headers("x-gateway"), ["stile"]);
+    assert_eq!(sent.headers("x-tag"), ["a", "external"]);
+}
+
+#[tokio::test]
+async fn ip_filter_goes_by_the_address_that_trusted_proxies_tell() {
+    let upstream = Upstream::start();
+    let config = json!({ "allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.6.6.6"] });
+    let definition = api("orders").upstream(&upstream).pre(plugin("ip-filter").config(config));
+    let gateway = Gateway::with(definition).set("/trusted_proxies", json!(["127.0.0.1"])).start().await;
+
+    for (address, status) in [("10.1.2.3", 200), ("2001:db8::1", 200), ("10.6.6.6", 403), ("11.0.0.1", 403)] {
+        let reply = gateway.get("/orders/1").header("x-forwarded-for", address).send().await;
+        assert_eq!(reply.status(), status, "{address}");
+    }
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 403);
+}
+
+#[tokio::test]
+async fn rate_limit_counts_each_address_over_all_workers_and_apart_for_each_api() {
+    let upstream = Upstream::start();
+    let limited = |id| {
+        let config = json!({ "requests": 3, "seconds": 3600 });
+        api(id).upstream(&upstream).pre(plugin("rate-limit").config(config))
+    };
+    let gateway = Gateway::with(limited("orders")).and(limited("users")).grant("rate-limit", ["kv"]);
+    let gateway = gateway.set("/workers", 2).set("/trusted_proxies", json!(["127.0.0.1"])).start().await;
+
+    let call = |api: &str, from: &str| gateway.get(&format!("/{api}/1")).header("x-forwarded-for", from);
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let reply = call("orders", "10.0.0.1").send().await;
+        assert_eq!(reply.header("retry-after").is_some(), reply.status() == 429);
+        statuses.push(reply.status());
+    }
+
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    assert_eq!(call("orders", "10.0.0.2").send().await.status(), 200);
+    assert_eq!(call("users", "10.0.0.1").send().await.status(), 200);
+}
+
+/// Of the token `test`.
+const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+fn tokens() -> Value {
+    json!({ "tokens": [{ "token_sha256": DIGEST, "alias": "ana", "metadata": { "plan": "gold" }, "tags": ["internal"] }] })
+}
+
+#[tokio::test]
+async fn token_auth_lets_in_who_it_knows_and_the_token_goes_no_further() {
+    let upstream = Upstream::start();
+    let definition = api("orders").upstream(&upstream).auth(plugin("token-auth").config(tokens()));
+    let gateway = Gateway::with(definition.set("/auth/strip_credential", true)).recording().start().await;
+
+    let reply = gateway.get("/orders/1").header("authorization", "Bearer test").send().await;
+    assert_eq!(reply.status(), 200);
+    assert_eq!(upstream.last().header("authorization"), None);
+    let record = &gateway.records(1).await[0];
+    assert_eq!((&record["alias"], &record["tags"]), (&json!("ana"), &json!(["internal"])));
+
+    let reply = gateway.get("/orders/1").send().await;
+    assert_eq!((reply.status(), reply.header("www-authenticate")), (401, Some("Bearer")));
+    let reply = gateway.get("/orders/1").header("authorization", "Bearer tset").send().await;
+    assert_eq!(reply.status(), 403);
+    assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test]
+async fn metadata_gate_reads_the_session_that_authentication_made() {
+    let upstream = Upstream::start();
+    let gated = |id, plan| {
+        let gate = plugin("metadata-gate").config(json!({ "require": { "plan": plan }, "message": "gold only" }));
+        api(id).upstream(&upstream).auth(plugin("token-auth").config(tokens())).post_auth(gate)
+    };
+    let keyless = api("open").upstream(&upstream);
+    let keyless = keyless.post_auth(plugin("metadata-gate").config(json!({ "require": { "plan": "gold" } })));
+    let gateway = Gateway::with(gated("gold", "gold")).and(gated("platinum", "platinum")).and(keyless).start().await;
+
+    let call = |path| gateway.get(path).header("authorization", "test");
+    assert_eq!(call("/gold/1").send().await.status(), 200);
+    let reply = call("/platinum/1").send().await;
+    assert_eq!((reply.status(), reply.json()), (403, json!({ "error": "gold only" })));
+    assert_eq!(call("/open/1").send().await.status(), 403);
+}
+
+#[tokio::test]
+async fn virtual_endpoint_answers_without_the_upstream() {
+    let upstream = Upstream::start();
+    let config = json!({ "status": 203, "body": { "id": "{id}", "by": "{api}" } });
+    let definition = api("orders").upstream(&upstream).set("/name", "Orders");
+    let definition = definition.endpoint("GET", "/users/{id}", plugin("virtual-endpoint").config(config));
+    let gateway = Gateway::with(definition).start().await;
+
+    let reply = gateway.get("/orders/users/a%2Fb").send().await;
+    assert_eq!((reply.status(), reply.json()), (203, json!({ "id": "a/b", "by": "Orders" })));
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    assert_eq!(upstream.calls(), 0);
+
+    assert_eq!(gateway.post("/orders/users/1", "").send().await.text(), "upstream");
+    assert_eq!(gateway.get("/orders/teams/1").send().await.text(), "upstream");
+}
+
+#[tokio::test]
+async fn json_rewrite_changes_what_the_upstream_reads() {
+    let upstream = Upstream::start();
+    let config = json!({ "remove": ["/internal"], "rename": { "/customer": "/buyer" }, "set": { "/source": "gateway" } });
+    let definition = api("orders").upstream(&upstream).post(plugin("json-rewrite").config(config));
+    let gateway = Gateway::with(definition).start().await;
+    let call = |body: &'static str| gateway.post("/orders/1", body).header("content-type", "application/json");
+
+    call("{\"internal\":1,\"customer\":\"ana\"}").send().await;
+    let sent = upstream.last();
+    let body: Value = serde_json::from_slice(&sent.body).expect("JSON");
+    assert_eq!(body, json!({ "buyer": "ana", "source": "gateway" }));
+    assert_eq!(sent.header("content-length"), Some(sent.body.len().to_string().as_str()));
+
+    assert_eq!(call("{").send().await.status(), 400);
+    let plain = gateway.post("/orders/1", "{").header("content-type", "text/plain");
+    assert_eq!(plain.send().await.status(), 200);
+    let large = gateway.post("/orders/1", vec![b' '; (1 << 20) + 1]).header("content-type", "application/json");
+    assert_eq!(large.send().await.status(), 413);
+}
+
+#[tokio::test]
+async fn response_hardening_mends_headers_and_redacts_bodies() {
+    let upstream = Upstream::answering(|seen| {
+        let body = if seen.target.ends_with("broken") { "{" } else { "{\"user\":{\"password\":\"p\",\"name\":\"ana\"}}" };
+        let answer = Answer::new(200).header("server", "up/1.0").header("set-cookie", "a=1").header("set-cookie", "b=2; Secure");
+        answer.header("content-type", "application/json").body(body)
+    });
+    let hardening = |function| {
+        plugin("response-hardening").function(function).config(json!({ "redact": ["password"], "cookies": ["edge=1"] }))
+    };
+    let definition = api("orders").upstream(&upstream).response(hardening("headers")).response(hardening("redact"));
+    let gateway = Gateway::with(definition).start().await;
+
+    let reply = gateway.get("/orders/1").send().await;
+
+    assert_eq!(reply.json(), json!({ "user": { "password": "***", "name": "ana" } }));
+    assert_eq!(reply.header("content-length"), Some(reply.body().len().to_string().as_str()));
+    assert_eq!((reply.header("server"), reply.header("x-frame-options")), (None, Some("DENY")));
+    let cookies = ["a=1; Secure; HttpOnly; SameSite=Lax", "b=2; Secure; HttpOnly; SameSite=Lax", "edge=1; Secure; HttpOnly; SameSite=Lax"];
+    assert_eq!(reply.headers("set-cookie"), cookies);
+
+    let reply = gateway.get("/orders/broken").send().await;
+    assert_eq!(reply.status(), 500, "what cannot be redacted does not leave");
+    assert!(!reply.text().contains("expected"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn mask_keeps_personal_data_out_of_the_records() {
+    let upstream = Upstream::answering(|_| {
+        Answer::new(200).header("content-type", "application/json").body("{\"password\":\"of the answer\"}")
+    });
+    let definition = api("orders").upstream(&upstream).detailed().analytics("mask");
+    let gateway = Gateway::with(definition).recording().start().await;
+
+    let call = gateway.post("/orders/ana@example.com?password=of-the-query", "{\"password\":\"of the request\",\"n\":1}");
+    call.header("authorization", "Bearer secret").header("content-type", "application/json").send().await;
+
+    let record = gateway.records(1).await[0].to_string();
+    for secret in ["ana@example.com", "of-the-query", "of the request", "of the answer", "Bearer secret"] {
+        assert!(!record.contains(secret), "{secret} in {record}");
+    }
+    assert_eq!(upstream.last().target, "/orders/ana@example.com?password=of-the-query");
+}

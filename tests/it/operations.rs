@@ -1,0 +1,140 @@
+//! What operators do with a gateway: end it, watch it, give it another certificate.
+
+use std::time::{Duration, Instant};
+
+use stile::app::Drained;
+use stile_tests::{Gateway, Raw, RawUpstream, SelfSigned, Upstream, api};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn requests_in_flight_are_finished_when_the_gateway_ends() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).recording().start().await;
+    let address = gateway.address;
+    let mut idle = gateway.raw().await;
+    idle.write("GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    idle.head().await;
+    let mut inside = Vec::new();
+    for _ in 0..10 {
+        let caller = tokio::spawn(gateway.get("/orders/1").send());
+        let mut sent = upstream.accept().await;
+        sent.head().await;
+        inside.push((caller, sent));
+    }
+
+    let draining = tokio::spawn(gateway.drain());
+    // The idle connection is closed at once: that is how a test knows that the drain has begun.
+    idle.rest().await;
+    for (_, sent) in &mut inside {
+        sent.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nd").await;
+    }
+    for (_, sent) in &mut inside {
+        sent.write("one").await;
+        sent.write("").await;
+    }
+
+    for (caller, _) in inside {
+        let reply = caller.await.expect("no panic");
+        assert_eq!((reply.status(), reply.text()), (200, "done"));
+    }
+    assert_eq!(draining.await.expect("no panic"), Drained::default());
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn requests_that_take_too_long_are_cut_off_and_counted() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).set("/limits/drain_timeout_ms", 50);
+    let gateway = gateway.start().await;
+    let mut caller = gateway.raw().await;
+    caller.write("GET /orders/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut sent = upstream.accept().await;
+    sent.head().await;
+
+    let begun = Instant::now();
+    let drained = gateway.drain().await;
+
+    assert_eq!(drained.connections_aborted, 1);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(caller.rest().await, "");
+}
+
+#[tokio::test]
+async fn the_metrics_page_is_text_for_prometheus() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream).pre("hello")).start().await;
+    for _ in 0..3 {
+        gateway.get("/orders/1").send().await;
+    }
+
+    let reply = gateway.control("/metrics").send().await;
+
+    let kind = reply.header("content-type").unwrap_or_default();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    assert!(reply.text().ends_with("# EOF\n"));
+    let lines: Vec<&str> = reply.text().lines().collect();
+    assert!(lines.contains(&"stile_requests_total{api=\"orders\",status=\"200\"} 3"), "{}", reply.text());
+    assert!(lines.contains(&"stile_plugin_calls_total{api=\"orders\",hook=\"pre\",plugin=\"hello\"} 3"), "{}", reply.text());
+    assert!(lines.contains(&"stile_requests_in_flight{api=\"orders\"} 0"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn health_is_told_on_the_control_port_alone() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+
+    let live = gateway.control("/live").send().await;
+    assert_eq!((live.status(), &live.json()["status"]), (200, &"alive".into()));
+    let ready = gateway.control("/ready").send().await;
+    assert_eq!((ready.status(), &ready.json()["status"]), (200, &"ready".into()));
+    assert_eq!(gateway.control("/").send().await.status(), 404);
+    for path in ["/live", "/ready", "/metrics"] {
+        assert_eq!(gateway.get(path).send().await.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_up_without_a_restart() {
+    let upstream = Upstream::start();
+    let (old, new) = (SelfSigned::new(), SelfSigned::new());
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).tls(&old).start().await;
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+    let connects = async |certificate: &SelfSigned| {
+        let stream = TcpStream::connect(gateway.address).await.expect("it listens");
+        certificate.try_connect(stream, false).await.is_ok()
+    };
+    assert!(!connects(&new).await);
+
+    new.write(gateway.folder());
+
+    let begun = Instant::now();
+    while !connects(&new).await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the new certificate is not taken up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!connects(&old).await);
+}
+
+#[tokio::test]
+async fn a_broken_certificate_leaves_the_old_one_in_place() {
+    let upstream = Upstream::start();
+    let certificate = SelfSigned::new();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).tls(&certificate).start().await;
+
+    std::fs::write(gateway.folder().join("cert.pem"), "not a certificate").expect("a file");
+
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+    let mut caller: Raw = gateway.raw().await;
+    for _ in 0..5 {
+        caller.write("GET /orders/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(caller.until("upstream").await, "upstream");
+    }
+    assert_eq!(upstream.calls(), 5);
+}

@@ -1,0 +1,233 @@
+//! A gateway in process, read from a real file and started as `stile serve` does.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stile::app::{Drained, Running};
+use stile::clock::Clock;
+
+use crate::definition::put;
+use crate::{Api, Call, Folder, Page, Raw, SelfSigned, guest, guests};
+
+/// A running gateway. Dropping it drains it.
+pub struct Gateway {
+    running: Option<Running>,
+    /// The first address that it listens on.
+    pub address: SocketAddr,
+    control: SocketAddr,
+    tls: Option<SelfSigned>,
+    folder: Folder,
+}
+
+/// A gateway to be.
+#[derive(Debug)]
+pub struct Builder {
+    fields: Value,
+    plugins: BTreeMap<String, Value>,
+    apis: Vec<Api>,
+    tls: Option<SelfSigned>,
+    folder: Folder,
+}
+
+impl Gateway {
+    /// A gateway with this API.
+    #[must_use]
+    pub fn with(api: Api) -> Builder {
+        let fields = json!({
+            "control": { "address": "127.0.0.1:0" },
+            "listen": [{ "address": "127.0.0.1:0" }],
+            "workers": 1,
+            "log": { "access": "off" },
+            "analytics": { "target": "off" },
+            "runtime": { "instances_max": 32, "cache_dir": guests::cache() },
+        });
+        Builder { fields, plugins: BTreeMap::new(), apis: vec![api], tls: None, folder: Folder::new() }
+    }
+
+    /// A request with `GET`.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Call {
+        self.call("GET", path)
+    }
+
+    /// A request with `POST`.
+    #[must_use]
+    pub fn post(&self, path: &str, body: impl Into<bytes::Bytes>) -> Call {
+        self.call("POST", path).body(body)
+    }
+
+    /// A request.
+    #[must_use]
+    pub fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(self.address, self.tls.clone(), method, path)
+    }
+
+    /// A connection to write bytes to.
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(self.address).await
+    }
+
+    /// A request to the control port.
+    #[must_use]
+    pub fn control(&self, path: &str) -> Call {
+        Call::new(self.control, None, "GET", path)
+    }
+
+    /// The metrics page.
+    #[must_use]
+    pub fn page(&self) -> Page {
+        Page::new(self.running().metrics.render())
+    }
+
+    /// The sum of a metric's series that have these labels.
+    #[must_use]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.page().sum(name, labels)
+    }
+
+    /// Waits until a metric has this value: what counts may come just after what is seen.
+    pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], expected: f64) {
+        let begun = Instant::now();
+        loop {
+            let found = self.metric(name, labels);
+            if (found - expected).abs() < f64::EPSILON {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{name} {labels:?} is {found}, not {expected}:\n{}", self.page().counted(name));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits for so many analytics records, and returns them. The gateway must have been built with `recording`.
+    pub async fn records(&self, count: usize) -> Vec<Value> {
+        let begun = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(self.folder.path().join(RECORDS)).unwrap_or_default();
+            let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let records: Vec<Value> = whole.filter_map(|line| serde_json::from_str(line).ok()).collect();
+            if records.len() >= count {
+                return records;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{} records, not {count}", records.len());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// What is not served: places and reasons, a line each.
+    #[must_use]
+    pub fn problems(&self) -> String {
+        let snapshot = self.running().snapshot();
+        snapshot.problems.iter().map(|problem| format!("{}: {}\n", problem.place, problem.reason)).collect()
+    }
+
+    /// The gateway's folder, where its certificate is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends the gateway: no new requests, those in flight are finished.
+    pub async fn drain(mut self) -> Drained {
+        let running = self.running.take().expect("it runs until it is drained");
+        tokio::task::spawn_blocking(move || running.drain()).await.expect("it drains")
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs until it is drained")
+    }
+}
+
+impl Builder {
+    /// One more API.
+    #[must_use]
+    pub fn and(mut self, api: Api) -> Self {
+        self.apis.push(api);
+        self
+    }
+
+    /// Grants a plugin capabilities.
+    #[must_use]
+    pub fn grant<const N: usize>(self, plugin: &str, capabilities: [&str; N]) -> Self {
+        self.plugin(plugin, "grants", json!(capabilities.as_slice()))
+    }
+
+    /// Limits a plugin.
+    #[must_use]
+    pub fn limits(self, plugin: &str, limits: Value) -> Self {
+        self.plugin(plugin, "limits", limits)
+    }
+
+    /// Sets a key of a plugin, `file` for example.
+    #[must_use]
+    pub fn plugin(mut self, plugin: &str, key: &str, value: impl Into<Value>) -> Self {
+        put(self.plugins.entry(plugin.to_owned()).or_insert_with(|| json!({})), &format!("/{key}"), value.into());
+        self
+    }
+
+    /// Writes a file to the gateway's folder, for [`Builder::plugin`] or [`Builder::set`] to name.
+    #[must_use]
+    pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        self.folder.write(name, content);
+        self
+    }
+
+    /// Writes analytics records where [`Gateway::records`] finds them.
+    #[must_use]
+    pub fn recording(self) -> Self {
+        self.set("/analytics", json!({ "target": "file", "file": RECORDS }))
+    }
+
+    /// Listens with this certificate; calls then use TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: &SelfSigned) -> Self {
+        tls.write(self.folder.path());
+        self.tls = Some(tls.clone());
+        let listen = json!([{ "address": "127.0.0.1:0", "tls": { "certificate": "cert.pem", "key": "key.pem" } }]);
+        self.set("/listen", listen)
+    }
+
+    /// Sets any key of the configuration, by its path with slashes.
+    #[must_use]
+    pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        put(&mut self.fields, path, value.into());
+        self
+    }
+
+    /// Starts it, with every API in order.
+    pub async fn start(self) -> Gateway {
+        let gateway = self.try_start().await.unwrap_or_else(|problem| panic!("the gateway does not start: {problem}"));
+        assert_eq!(gateway.problems(), "");
+        gateway
+    }
+
+    /// Starts it, with [problems](Gateway::problems) or without, or says why not.
+    ///
+    /// # Errors
+    /// The configuration is refused, or the gateway cannot start.
+    pub async fn try_start(mut self) -> Result<Gateway, String> {
+        for name in self.apis.iter().flat_map(|api| api.plugins.iter()) {
+            let plugin = self.plugins.entry(name.clone()).or_insert_with(|| json!({}));
+            if plugin.get("file").is_none() {
+                put(plugin, "/file", json!(guest(name)));
+            }
+        }
+        put(&mut self.fields, "/plugins", json!(self.plugins));
+        put(&mut self.fields, "/apis", self.apis.iter().map(|api| api.fields.clone()).collect());
+        // JSON is YAML.
+        let file = self.folder.write("stile.yaml", self.fields.to_string());
+        let start = move || {
+            let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
+            stile::app::start(&model, &Clock::system(), |_| {}).map_err(|error| error.to_string())
+        };
+        let running = tokio::task::spawn_blocking(start).await.expect("starting does not panic")?;
+        let address = running.addresses.first().copied().expect("it listens");
+        let control = running.control().expect("it has a control port");
+        Ok(Gateway { running: Some(running), address, control, tls: self.tls, folder: self.folder })
+    }
+}
+
+const RECORDS: &str = "records.jsonl";
+const PATIENCE: Duration = Duration::from_secs(10);
