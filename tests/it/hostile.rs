@@ -51,7 +51,7 @@ fn attacked(upstream: &Upstream, id: &str, hook: &str, attack: &str, goes_on: bo
 async fn check(attack: &str) {
     let expected = table().remove(attack).unwrap_or_else(|| panic!("`{attack}` is not in the table"));
     let upstream = Upstream::start();
-    let mut builder = Gateway::with(api("calm").upstream(&upstream).pre("hello").set("/analytics/enabled", false));
+    let mut builder = Gateway::with(api("calm").upstream(&upstream).pre("hello"));
     for Expected { hook, .. } in &expected {
         builder = builder.and(attacked(&upstream, &format!("reject-{hook}"), hook, attack, false));
         if may_continue(hook) {
@@ -75,7 +75,12 @@ async fn check(attack: &str) {
                 gateway.metric_becomes("stile_plugin_calls_total", &[("api", &id), ("hook", hook)], 1.0).await;
             }
             let failures = gateway.metric("stile_plugin_call_failures_total", &[("api", &id)]);
-            assert_eq!(failures, if failure.is_some() { 1.0 } else { 0.0 }, "{attack} in {id}\n{}", gateway.page().counted("stile_plugin_call_failures_total"));
+            assert_eq!(
+                failures,
+                if failure.is_some() { 1.0 } else { 0.0 },
+                "{attack} in {id}\n{}",
+                gateway.page().counted("stile_plugin_call_failures_total")
+            );
             let continued = gateway.metric("stile_plugin_calls_continued_total", &[("api", &id)]);
             assert_eq!(continued, if way == "continue" { failures } else { 0.0 }, "{attack} in {id}");
             in_time(&gateway, attack, &id);

@@ -41,7 +41,7 @@ const ON_THE_WAY_IN: &str = "pre1,pre2,pre3,auth,pa1,pa2,pa3,pa4,pa5,end1,end2,p
 #[tokio::test]
 async fn every_plugin_runs_in_its_order_and_sees_what_the_earlier_ones_did() {
     let upstream = Upstream::start();
-    let gateway = Gateway::with(traced().upstream(&upstream)).recording().start().await;
+    let gateway = Gateway::with(traced().recorded().upstream(&upstream)).recording().start().await;
 
     let reply = gateway.get("/orders/users/a%20b").header("authorization", "key-1").send().await;
 

@@ -96,7 +96,11 @@ impl Gateway {
             if (found - expected).abs() < f64::EPSILON {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{name} {labels:?} is {found}, not {expected}:\n{}", self.page().counted(name));
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{name} {labels:?} is {found}, not {expected}:\n{}",
+                self.page().counted(name)
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -111,7 +115,12 @@ impl Gateway {
             if records.len() >= count {
                 return records;
             }
-            assert!(begun.elapsed() < PATIENCE, "{} records, not {count}", records.len());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{} records, not {count}:\n{}",
+                records.len(),
+                self.page().counted("stile_")
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
