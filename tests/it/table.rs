@@ -181,11 +181,12 @@ async fn a_session_switched_off_after_authentication_is_not_let_through() {
 #[tokio::test]
 async fn vars_reach_the_later_plugins_of_the_same_request() {
     let upstream = Upstream::start();
-    let definition: Api = ["pre", "post_auth", "endpoint", "post"]
-        .into_iter()
-        .fold(api("orders").upstream(&upstream).auth(session()).pre(probe("nothing", json!(["var"]))), |api, hook| {
+    let definition: Api = ["pre", "post_auth", "endpoint", "post"].into_iter().fold(
+        api("orders").upstream(&upstream).auth(session()).pre(probe("nothing", json!(["var"]))),
+        |api, hook| {
             if hook == "pre" { api } else { api.hook(hook, probe("everything", json!([]))) }
-        });
+        },
+    );
     let gateway =
         Gateway::with(definition.response(probe("everything", json!([])))).grant("probe", GRANTS).start().await;
 
