@@ -202,3 +202,29 @@ async fn a_call_that_finds_no_instance_in_time_is_busy() {
         assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", kind)]), 1.0, "{kind}");
     }
 }
+
+#[tokio::test]
+async fn an_instance_that_failed_is_never_used_again() {
+    let upstream = Upstream::start();
+    // `err` is an answer like any other; a trap and an invalid answer are not.
+    for (attack, kind, is_kept) in
+        [("err", "plugin_error", true), ("panic", "trap", false), ("crlf", "bad_output", false)]
+    {
+        let builder =
+            Gateway::with(attacked(&upstream, "orders", "pre", attack, false)).grant("hostile", ["log", "kv"]);
+        let gateway = builder.plugin("hostile", "isolation", "reuse").start().await;
+        let reused = |gateway: &Gateway| {
+            let page = gateway.page();
+            // One of the two names is there.
+            page.sum("stile_plugin_instances_reused_total", &[])
+                + page.sum("stile_stile_plugin_instances_reused_total", &[])
+        };
+
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/orders/1").send().await.status(), 500, "{attack}");
+        }
+
+        assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", kind)]), 3.0, "{attack}");
+        assert_eq!(reused(&gateway) > 0.0, is_kept, "{attack}: {}", reused(&gateway));
+    }
+}
