@@ -56,7 +56,10 @@ async fn a_core_module_is_told_from_a_component() {
 #[tokio::test]
 async fn a_file_that_is_no_webassembly_is_refused() {
     sick("pre", "text").but(file("text", b"hello")).check(&["plugin `text`", "not a WebAssembly file"]).await;
-    sick("pre", "cut").but(file("cut", b"\0asm\x0d\0\x01\0\xff\xff")).check(&["plugin `cut`", "does not compile"]).await;
+    sick("pre", "cut")
+        .but(file("cut", b"\0asm\x0d\0\x01\0\xff\xff"))
+        .check(&["plugin `cut`", "does not compile"])
+        .await;
 }
 
 #[tokio::test]
@@ -109,7 +112,8 @@ async fn a_plugin_that_fails_before_its_first_call_does_not_load() {
 
 #[tokio::test]
 async fn a_plugin_over_its_limits_does_not_load() {
-    let limited = |limits: Value| sick("pre", "trace").but(move |builder| builder.limits("trace", limits.clone()));
+    let trace = || plugin("trace").config(json!({ "tag": "a" }));
+    let limited = |limits: Value| sick("pre", trace()).but(move |builder| builder.limits("trace", limits.clone()));
     limited(json!({ "file_bytes_max": 1000 })).check(&["plugin `trace`", "`limits.file_bytes_max`"]).await;
     limited(json!({ "memory_bytes_max": 65_536 })).check(&["plugin `trace`", "`limits.memory_bytes_max`"]).await;
 }
@@ -132,7 +136,11 @@ async fn a_configuration_that_cannot_be_is_refused_as_a_whole() {
     let typo = Gateway::with(api("orders").upstream(&upstream).set("/lisen", 1));
     refused(typo, &["lisen", "listen"]).await;
     let twice = api("a").path("/x/").upstream(&upstream);
-    refused(Gateway::with(twice).and(api("b").path("/x/").upstream(&upstream)), &["/x/"]).await;
+    refused(
+        Gateway::with(twice).and(api("b").path("/x/").upstream(&upstream)),
+        &["apis[1].listen.path", "`a`", "the same path"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 #[tokio::test]
 async fn requests_in_flight_are_finished_when_the_gateway_ends() {
     let upstream = RawUpstream::start().await;
-    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).recording().start().await;
+    let gateway = Gateway::with(api("orders").recorded().upstream_url(&upstream.url())).recording().start().await;
     let address = gateway.address;
     let mut idle = gateway.raw().await;
     idle.write("GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -74,8 +74,14 @@ async fn the_metrics_page_is_text_for_prometheus() {
     assert!(reply.text().ends_with("# EOF\n"));
     let lines: Vec<&str> = reply.text().lines().collect();
     assert!(lines.contains(&"stile_requests_total{api=\"orders\",status=\"200\"} 3"), "{}", reply.text());
-    assert!(lines.contains(&"stile_plugin_calls_total{api=\"orders\",hook=\"pre\",plugin=\"hello\"} 3"), "{}", reply.text());
+    assert!(
+        lines.contains(&"stile_plugin_calls_total{api=\"orders\",hook=\"pre\",plugin=\"hello\"} 3"),
+        "{}",
+        reply.text()
+    );
     assert!(lines.contains(&"stile_requests_in_flight{api=\"orders\"} 0"), "{}", reply.text());
+    let doubled: Vec<_> = lines.iter().filter(|line| line.contains("stile_stile_")).collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
 }
 
 #[tokio::test]
@@ -137,4 +143,18 @@ async fn a_connection_serves_many_requests() {
         assert_eq!(caller.until("upstream").await, "upstream");
     }
     assert_eq!(upstream.calls(), 5);
+}
+
+#[tokio::test]
+async fn requests_are_recorded_without_plugins_too() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").recorded().upstream(&upstream)).recording().start().await;
+
+    gateway.get("/orders/1?a=b").header("user-agent", "test").send().await;
+
+    let record = &gateway.records(1).await[0];
+    for (field, expected) in [("path", "/orders/1"), ("query", "a=b"), ("user_agent", "test"), ("api_id", "orders")] {
+        assert_eq!(record[field], expected, "{field}");
+    }
+    assert_eq!(record["bytes_out"], 8);
 }

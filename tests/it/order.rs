@@ -41,7 +41,7 @@ const ON_THE_WAY_IN: &str = "pre1,pre2,pre3,auth,pa1,pa2,pa3,pa4,pa5,end1,end2,p
 #[tokio::test]
 async fn every_plugin_runs_in_its_order_and_sees_what_the_earlier_ones_did() {
     let upstream = Upstream::start();
-    let gateway = Gateway::with(traced().upstream(&upstream)).recording().start().await;
+    let gateway = Gateway::with(traced().recorded().upstream(&upstream)).recording().start().await;
 
     let reply = gateway.get("/orders/users/a%20b").header("authorization", "key-1").send().await;
 
@@ -60,13 +60,16 @@ async fn every_plugin_runs_in_its_order_and_sees_what_the_earlier_ones_did() {
 }
 
 #[tokio::test]
-async fn each_request_begins_anew() {
+async fn each_request_begins_anew_on_fresh_instances_and_on_kept_ones() {
     let upstream = Upstream::start();
-    let gateway = Gateway::with(traced().upstream(&upstream)).start().await;
+    for isolation in ["request", "reuse"] {
+        let builder = Gateway::with(traced().upstream(&upstream)).plugin("trace", "isolation", isolation);
+        let gateway = builder.start().await;
 
-    for _ in 0..3 {
-        let reply = gateway.get("/orders/users/1").header("authorization", "key-1").send().await;
-        assert_eq!(reply.header("x-trace-request"), Some(ON_THE_WAY_IN));
+        for _ in 0..3 {
+            let reply = gateway.get("/orders/users/1").header("authorization", "key-1").send().await;
+            assert_eq!(reply.header("x-trace-request"), Some(ON_THE_WAY_IN), "{isolation}");
+        }
     }
 }
 

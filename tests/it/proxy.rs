@@ -100,7 +100,10 @@ async fn http2_callers_are_served_in_cleartext_and_over_tls() {
             let version = if is_http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
             assert_eq!((reply.status(), reply.version(), reply.text()), (200, version, "upstream"));
             let sent = upstream.last();
-            assert_eq!((sent.method.as_str(), sent.target.as_str(), &sent.body[..]), ("POST", "/orders/1?a=b", &b"body"[..]));
+            assert_eq!(
+                (sent.method.as_str(), sent.target.as_str(), &sent.body[..]),
+                ("POST", "/orders/1?a=b", &b"body"[..])
+            );
             assert_eq!(sent.header("x-forwarded-proto"), Some(scheme));
             assert_eq!(sent.header("x-forwarded-host"), Some("shop.example"));
         }
@@ -147,7 +150,11 @@ async fn a_caller_who_waits_for_100_continue_gets_it() {
 #[tokio::test]
 async fn fields_of_one_connection_stay_on_it() {
     let upstream = Upstream::answering(|_| {
-        Answer::new(200).header("connection", "x-of-upstream").header("x-of-upstream", "1").header("keep-alive", "5").body("")
+        Answer::new(200)
+            .header("connection", "x-of-upstream")
+            .header("x-of-upstream", "1")
+            .header("keep-alive", "5")
+            .body("")
     });
     let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
 
@@ -165,7 +172,9 @@ async fn a_stranger_cannot_make_up_where_it_comes_from() {
     let upstream = Upstream::start();
     let forge = |gateway: &Gateway| {
         let call = gateway.get("/orders/1").host("shop.example").header("x-forwarded-for", "1.2.3.4");
-        call.header("x-forwarded-proto", "https").header("x-forwarded-host", "evil.example").header("forwarded", "for=1.2.3.4")
+        call.header("x-forwarded-proto", "https")
+            .header("x-forwarded-host", "evil.example")
+            .header("forwarded", "for=1.2.3.4")
     };
     let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
     forge(&gateway).send().await;
@@ -175,7 +184,8 @@ async fn a_stranger_cannot_make_up_where_it_comes_from() {
     assert_eq!(sent.header("x-forwarded-host"), Some("shop.example"));
     assert_eq!(sent.header("forwarded"), None);
 
-    let gateway = Gateway::with(api("orders").upstream(&upstream)).set("/trusted_proxies", json!(["127.0.0.1"])).start().await;
+    let gateway =
+        Gateway::with(api("orders").upstream(&upstream)).set("/trusted_proxies", json!(["127.0.0.1"])).start().await;
     forge(&gateway).send().await;
     let sent = upstream.last();
     assert_eq!(sent.headers("x-forwarded-for"), ["1.2.3.4, 127.0.0.1"]);
@@ -185,7 +195,8 @@ async fn a_stranger_cannot_make_up_where_it_comes_from() {
 
 /// Four APIs, and the id of the one that answers.
 async fn check_route(host: &str, path: &str, expected: Option<(&str, &str)>) {
-    let upstreams = ["root", "orders", "deep", "shop"].map(|id| (id, Upstream::answering(move |_| Answer::new(200).body(id))));
+    let upstreams =
+        ["root", "orders", "deep", "shop"].map(|id| (id, Upstream::answering(move |_| Answer::new(200).body(id))));
     let [root, orders, deep, shop] = &upstreams;
     let gateway = Gateway::with(api("root").path("/").upstream(&root.1))
         .and(api("orders").path("/orders/").strip().upstream(&orders.1))
@@ -386,7 +397,13 @@ async fn repeated_and_latin_1_fields_survive_plugins_that_read_all() {
     let definition = api("orders").upstream(&upstream).pre(reader(json!([]))).response(reader(json!([])));
     let gateway = Gateway::with(definition).grant("probe", GRANTS).start().await;
 
-    let reply = gateway.get("/orders/1").header("x-latin", [b'a', 0xe9]).header("x-twice", "1").header("x-twice", "2").send().await;
+    let reply = gateway
+        .get("/orders/1")
+        .header("x-latin", [b'a', 0xe9])
+        .header("x-twice", "1")
+        .header("x-twice", "2")
+        .send()
+        .await;
 
     assert_eq!(upstream.last().headers.get("x-latin").map(|value| value.as_bytes()), Some(&[b'a', 0xe9][..]));
     assert_eq!(upstream.last().headers("x-twice"), ["1", "2"]);
@@ -437,4 +454,77 @@ async fn an_upstream_that_is_not_there_is_502() {
 
     assert_eq!(reply.status(), 502);
     assert_eq!(reply.json(), json!({ "error": "There was a problem proxying the request" }));
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_in_time_is_504() {
+    let upstream = RawUpstream::start().await;
+    let definition = api("orders").upstream_url(&upstream.url());
+    let slow = definition.clone().set("/upstream/reply_timeout_ms", 50);
+    let gateway = Gateway::with(slow).start().await;
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 504);
+
+    let gateway = Gateway::with(definition.set("/request_timeout_ms", 50)).start().await;
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 504);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_upstream_closed_costs_no_request() {
+    let upstream = RawUpstream::start().await;
+    let gateway = to(&upstream).start().await;
+    for _ in 0..3 {
+        let caller = tokio::spawn(gateway.get("/orders/1").send());
+        let mut sent = upstream.accept().await;
+        sent.head().await;
+        sent.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        assert_eq!(caller.await.expect("no panic").text(), "ok");
+        drop(sent);
+    }
+}
+
+#[tokio::test]
+async fn trailers_survive_plugins_that_read_bodies() {
+    let upstream = Upstream::answering(|_| Answer::new(200).pieces(["a", "b"], Some(("x-sum", "2"))));
+    let definition = api("orders").upstream(&upstream).pre(reader(json!([]))).response(reader(json!([])));
+    let gateway = Gateway::with(definition).grant("probe", GRANTS).start().await;
+
+    let call = gateway.call("POST", "/orders/1").header("te", "trailers").header("trailer", "x-sum");
+    let reply = call.pieces(["1", "23"], &[("x-sum", "3")]).send().await;
+
+    assert_eq!(&upstream.last().body[..], b"123");
+    assert_eq!(upstream.last().trailers.get("x-sum").map(|sum| sum.as_bytes()), Some(&b"3"[..]));
+    assert_eq!((reply.text(), reply.trailer("x-sum")), ("ab", Some("2")));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_is_counted_and_its_request_ends() {
+    let upstream = RawUpstream::start().await;
+    let gateway = to(&upstream).start().await;
+    let mut caller = gateway.raw().await;
+    caller.write("GET /orders/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut sent = upstream.accept().await;
+    sent.head().await;
+
+    drop(caller);
+
+    assert_eq!(sent.rest().await, "", "the upstream's connection is closed");
+    gateway.metric_becomes("stile_requests_aborted_total", &[("api", "orders")], 1.0).await;
+    gateway.metric_becomes("stile_requests_in_flight", &[("api", "orders")], 0.0).await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_passes_response_plugins_that_read_bodies() {
+    let upstream = RawUpstream::start().await;
+    let definition = api("orders").upstream_url(&upstream.url()).response(reader(json!(["body", "status"])));
+    let gateway = Gateway::with(definition).grant("probe", GRANTS).start().await;
+    let mut caller = gateway.raw().await;
+
+    caller.write("GET /orders/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    let mut sent = upstream.accept().await;
+    sent.head().await;
+    sent.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    let head = caller.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("x-saw-response: "), "{head}");
+    sent.write("pong\n").await;
+    assert_eq!(caller.until("\n").await, "pong\n");
 }

@@ -77,7 +77,8 @@ async fn response_hooks_see_the_answer_beside_the_request_without_its_body() {
     let upstream = Upstream::answering(|_| stile_tests::Answer::new(201).header("x-probe", "up").body("up"));
     let gateway = probed(&upstream, "response", probe("everything", json!([]))).start().await;
     let reply = ask(&gateway).await;
-    let of_response = [("status", "201"), ("origin", "Origin::Upstream"), ("response-header", "up"), ("response-body", "up")];
+    let of_response =
+        [("status", "201"), ("origin", "Origin::Upstream"), ("response-header", "up"), ("response-body", "up")];
     let of_request: &[_] = &[("header", "sent")];
     let expected = [&of_response, &MESSAGE[..], of_request, &CONTEXT, &SESSION].concat();
     assert_eq!(saw(reply.header("x-saw-response")), pairs(&expected));
@@ -91,7 +92,8 @@ async fn response_hooks_see_the_answer_beside_the_request_without_its_body() {
 #[tokio::test]
 async fn analytics_hooks_see_the_recorded_messages_they_ask_for() {
     let upstream = Upstream::answering(|_| stile_tests::Answer::new(200).header("x-probe", "up").body("up"));
-    let everything = [("header", "sent"), ("response-header", "up"), ("body", "sent"), ("response-body", "up"), ("path", "/a")];
+    let everything =
+        [("header", "sent"), ("response-header", "up"), ("body", "sent"), ("response-body", "up"), ("path", "/a")];
     for (function, expected) in [("everything", &everything[..]), ("nothing", &everything[4..])] {
         let gateway = probed(&upstream, "analytics", probe(function, json!([]))).start().await;
         ask(&gateway).await;
@@ -181,9 +183,12 @@ async fn vars_reach_the_later_plugins_of_the_same_request() {
     let upstream = Upstream::start();
     let definition: Api = ["pre", "post_auth", "endpoint", "post"].into_iter().fold(
         api("orders").upstream(&upstream).auth(session()).pre(probe("nothing", json!(["var"]))),
-        |api, hook| if hook == "pre" { api } else { api.hook(hook, probe("everything", json!([]))) },
+        |api, hook| {
+            if hook == "pre" { api } else { api.hook(hook, probe("everything", json!([]))) }
+        },
     );
-    let gateway = Gateway::with(definition.response(probe("everything", json!([])))).grant("probe", GRANTS).start().await;
+    let gateway =
+        Gateway::with(definition.response(probe("everything", json!([])))).grant("probe", GRANTS).start().await;
 
     let reply = ask(&gateway).await;
 

@@ -58,7 +58,11 @@ impl Call {
 
     /// Sends this body in these pieces, without its length, and then trailers.
     #[must_use]
-    pub fn pieces<const N: usize>(mut self, pieces: [&'static str; N], trailers: &[(&'static str, &'static str)]) -> Self {
+    pub fn pieces<const N: usize>(
+        mut self,
+        pieces: [&'static str; N],
+        trailers: &[(&'static str, &'static str)],
+    ) -> Self {
         let trailers: HeaderMap = trailers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))

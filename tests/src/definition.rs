@@ -65,6 +65,12 @@ impl Api {
         self.set("/listen/strip", true)
     }
 
+    /// Records requests.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        self.set("/analytics/enabled", true)
+    }
+
     /// Records requests in detail.
     #[must_use]
     pub fn detailed(self) -> Self {

@@ -42,6 +42,8 @@ impl Gateway {
             "workers": 1,
             "log": { "access": "off" },
             "analytics": { "target": "off" },
+            // A busy machine may take its time; tests of deadlines set their own.
+            "plugin_limits": { "deadline_ms": 2000 },
             "runtime": { "instances_max": 32, "cache_dir": guests::cache() },
         });
         Builder { fields, plugins: BTreeMap::new(), apis: vec![api], tls: None, folder: Folder::new() }
@@ -96,7 +98,11 @@ impl Gateway {
             if (found - expected).abs() < f64::EPSILON {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{name} {labels:?} is {found}, not {expected}:\n{}", self.page().counted(name));
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{name} {labels:?} is {found}, not {expected}:\n{}",
+                self.page().counted(name)
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -111,7 +117,12 @@ impl Gateway {
             if records.len() >= count {
                 return records;
             }
-            assert!(begun.elapsed() < PATIENCE, "{} records, not {count}", records.len());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{} records, not {count}:\n{}",
+                records.len(),
+                self.page().counted("stile_")
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
