@@ -1,7 +1,7 @@
 //! Instances: made fresh for a call, or kept for the next one of the same API and configuration.
 //!
 //! A guest that failed, or whose call was dropped half-way, cannot be entered again. That follows from ownership: only
-//! [`Lease::finish`] puts an instance back; dropping a lease throws its instance away.
+//! `Lease::finish` puts an instance back; dropping a lease throws its instance away.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
