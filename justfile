@@ -23,3 +23,8 @@ run:
 # Serve what the benchmark asks: an upstream is expected on port 9000
 bench: plugins
     cargo run --release --package stile -- serve --config tests/data/bench/stile.yaml
+
+# Very many mixed requests through all hooks to a real nginx; every answer checked, memory watched
+soak requests="100000":
+    .ci/need nginx
+    cargo run --package stile-tests --example soak -- {{ requests }}

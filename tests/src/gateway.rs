@@ -127,6 +127,12 @@ impl Gateway {
         }
     }
 
+    /// All addresses that it listens on.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.running().addresses
+    }
+
     /// What is not served: places and reasons, a line each.
     #[must_use]
     pub fn problems(&self) -> String {
