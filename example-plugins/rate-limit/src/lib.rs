@@ -1,6 +1,6 @@
 //! Limits how often one address may call.
 //!
-//! Hook: `pre`, function `limit`. Needs the capability `kv`. Configuration:
+//! Hook: `pre`, function `limit`. Needs the capabilities `kv` and `metrics`. Configuration:
 //!
 //! ```yaml
 //! requests: 100
