@@ -6,7 +6,7 @@ pub mod json;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -62,9 +62,9 @@ impl Sink {
         let mut target = match &settings.target {
             AnalyticsTarget::Off => Target::Off,
             AnalyticsTarget::Log => Target::Log,
-            AnalyticsTarget::File(path) => Target::File(
-                LogFile::open(path).map_err(|source| SinkError::File { path: path.clone(), source })?,
-            ),
+            AnalyticsTarget::File(path) => {
+                Target::File(LogFile::open(path).map_err(|source| SinkError::File { path: path.clone(), source })?)
+            }
         };
         let counters = Arc::new(Counters::default());
         let (sender, receiver) = mpsc::sync_channel(BATCHES_MAX);
@@ -86,7 +86,8 @@ impl Sink {
                 }
             });
         };
-        let writer = std::thread::Builder::new().name("stile-analytics".to_owned()).spawn(write).map_err(SinkError::Thread)?;
+        let writer =
+            std::thread::Builder::new().name("stile-analytics".to_owned()).spawn(write).map_err(SinkError::Thread)?;
         *shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
         Ok(Self(shared))
     }
@@ -145,7 +146,9 @@ fn write_all(queue: &Receiver<Vec<Record>>, target: &mut Target, counters: &Coun
         let written = match target {
             Target::Off => Ok(()),
             Target::Log => {
-                records.iter().for_each(|record| tracing::info!(target: "stile::analytics", record = %json::line(record)));
+                records
+                    .iter()
+                    .for_each(|record| tracing::info!(target: "stile::analytics", record = %json::line(record)));
                 Ok(())
             }
             Target::File(file) => file.write(&records),
@@ -173,7 +176,7 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let inode = file.metadata()?.ino();
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), inode })
     }

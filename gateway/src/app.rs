@@ -60,7 +60,7 @@ pub enum StartError {
     #[error(transparent)]
     Server(#[from] server::StartError),
     /// The control port cannot be taken.
-    #[error("control port {address}: {source}; is another gateway running?")]
+    #[error("control port {address} cannot be taken; is another gateway running?")]
     Control {
         /// Its address.
         address: SocketAddr,
@@ -141,10 +141,17 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         ));
     }
     if std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0") {
-        found.push("warning: `RUST_BACKTRACE` is set: every failure of a plugin pays for a backtrace of the gateway".to_owned());
+        found.push(
+            "warning: `RUST_BACKTRACE` is set: every failure of a plugin pays for a backtrace of the gateway"
+                .to_owned(),
+        );
     }
     for line in &found {
-        tracing::info!(target: "stile::start", "{line}");
+        if line.starts_with("machine") || line.starts_with("plugins") {
+            tracing::info!(target: "stile::start", "{line}");
+        } else {
+            tracing::warn!(target: "stile::start", "{line}");
+        }
     }
     let snapshot = Snapshot::build(gateway, &loader, step)?;
     for problem in &snapshot.problems {
@@ -165,13 +172,14 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let mut workers = Vec::new();
     for (index, seat) in server.seats.into_iter().enumerate() {
         let parts = WorkerParts {
-            worker: Worker { index, lane: SlowLane::new() },
+            worker: Worker { index, lane: SlowLane::default() },
             seat,
             live: live.clone(),
             upstreams: upstreams.clone(),
             sink: sink.clone(),
             trusted: trusted.clone(),
             clock: clock.clone(),
+            metrics: loader.metrics.clone(),
             gateway: gateway.clone(),
             stop: stop.subscribe(),
         };
@@ -237,6 +245,7 @@ struct WorkerParts {
     sink: Sink,
     trusted: Arc<TrustedProxies>,
     clock: Clock,
+    metrics: Metrics,
     gateway: Gateway,
     stop: watch::Receiver<bool>,
 }
@@ -255,8 +264,7 @@ impl WorkerParts {
 
     async fn serve(self) -> Summary {
         let settings = &self.gateway.analytics;
-        let (recorder, records) =
-            Recorder::new(self.sink, self.worker.clone(), settings.queue_max, settings.batch_max);
+        let (recorder, records) = Recorder::new(self.sink, self.worker.clone(), settings.queue_max, settings.batch_max);
         let recording = tokio::task::spawn_local(records);
         let core = Rc::new(Core {
             worker: self.worker,
@@ -265,6 +273,7 @@ impl WorkerParts {
             trusted: self.trusted,
             access: self.gateway.log.access,
             clock: self.clock,
+            metrics: self.metrics,
             ids: RequestIds::new(random()),
         });
         let handler = {

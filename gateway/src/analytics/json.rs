@@ -49,7 +49,7 @@ pub fn line(record: &Record) -> String {
             "latitude": geo.latitude, "longitude": geo.longitude, "city_geoname_id": geo.city_geoname_id });
         fields.insert("geo".to_owned(), place);
     }
-    value.to_string()
+    crate::telemetry::text::json_escaped(&value.to_string())
 }
 
 fn message(message: &RecordedMessage) -> Value {
@@ -80,13 +80,14 @@ mod tests {
     #[test]
     fn a_record_is_one_line_and_never_holds_the_key() {
         let body = Some(vec![0xff, b'\n']);
-        let request = Some(RecordedMessage { headers: vec![("a".to_owned(), b"b\nc".to_vec())], body, truncated: true });
+        let request =
+            Some(RecordedMessage { headers: vec![("a".to_owned(), b"b\nc".to_vec())], body, truncated: true });
         let record = Record { api_key: "secret-token".to_owned(), request, ..Record::default() };
         let line = line(&record);
         assert!(!line.contains('\n'));
         assert!(!line.contains("secret-token"));
         let value: Value = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(value["request"]["headers"][0], json!(["a", "b\nc"]));
-        assert_eq!(value["request"]["body"], json!({ "hex": "ff0a" }));
+        assert_eq!(value.pointer("/request/headers/0"), Some(&json!(["a", "b\nc"])));
+        assert_eq!(value.pointer("/request/body"), Some(&json!({ "hex": "ff0a" })));
     }
 }

@@ -31,6 +31,18 @@ pub(super) fn register(
     read!(Counter "connections_accepted", "Connections of callers so far", server.totals().accepted);
     read!(Counter "connections_refused", "Connections closed at once: `limits.connections_max`", server.totals().refused);
     read!(Counter "connections_aborted", "Connections cut off at the end of draining", server.totals().aborted);
+    read!(Counter "connections_handed_on", "Connections handed to a worker that had far fewer", server.totals().handed_on);
+    read!(Counter "connections_aged", "HTTP/2 connections asked to end because of their age", server.totals().aged);
+    read!(Counter "accept_errors", "Sockets that could not be accepted, mostly for want of file descriptors", server.totals().accept_errors);
+    read!(Counter "tls_handshake_failures", "TLS handshakes that failed", server.totals().handshake_failures);
+    read!(Counter "tls_handshake_timeouts", "TLS handshakes that took longer than `limits.tls_handshake_timeout_ms`", server.totals().handshake_timeouts);
+    read!(Counter "header_timeouts", "Connections closed because a head did not come in time", server.totals().header_timeouts);
+    read!(Counter "idle_timeouts", "Connections closed because they were idle too long", server.totals().idle_timeouts);
+    read!(Counter "write_timeouts", "Connections closed because the caller did not read its answer", server.totals().write_timeouts);
+    read!(Counter "heads_too_large", "Requests whose head was too long or had too many fields", server.totals().heads_too_large);
+    read!(Counter "protocol_errors", "Requests and connections that broke the protocol", server.totals().protocol_errors);
+    read!(Counter "requests_http1", "Requests over HTTP/1", server.totals().requests_http1);
+    read!(Counter "requests_http2", "Requests over HTTP/2", server.totals().requests_http2);
     read!(Counter "handler_panics", "Requests answered with 500 after a panic of the gateway", server.totals().panics);
 
     read!(Gauge "upstream_connections_open", "Connections to upstreams", upstreams.counters().open.load(Ordering::Relaxed));
@@ -62,12 +74,32 @@ pub(super) fn register(
     read!(Gauge "problems", "Plugins and APIs that are not in order", live.snapshot().problems.len());
     let pools = |count: fn(&Counters) -> &AtomicU64| {
         let live = live.clone();
-        move || number(live.snapshot().pools.iter().map(|pool| count(pool.counters()).load(Ordering::Relaxed)).sum::<u64>())
+        move || {
+            number(live.snapshot().pools.iter().map(|pool| count(pool.counters()).load(Ordering::Relaxed)).sum::<u64>())
+        }
     };
     metrics.reader("plugin_instances_made", "Instances made", Counter, &[], pools(|c| &c.made));
-    metrics.reader("plugin_instances_reused", "Calls on an instance that was there", Counter, &[], pools(|c| &c.reused));
-    metrics.reader("plugin_instances_retired", "Instances retired by calls or memory", Counter, &[], pools(|c| &c.retired));
-    metrics.reader("plugin_instances_discarded", "Instances thrown away after a failure", Counter, &[], pools(|c| &c.discarded));
+    metrics.reader(
+        "plugin_instances_reused",
+        "Calls on an instance that was there",
+        Counter,
+        &[],
+        pools(|c| &c.reused),
+    );
+    metrics.reader(
+        "plugin_instances_retired",
+        "Instances retired by calls or memory",
+        Counter,
+        &[],
+        pools(|c| &c.retired),
+    );
+    metrics.reader(
+        "plugin_instances_discarded",
+        "Instances thrown away after a failure",
+        Counter,
+        &[],
+        pools(|c| &c.discarded),
+    );
     let live = live.clone();
     let idle = move || number(live.snapshot().pools.iter().map(|pool| pool.idle()).sum::<usize>());
     metrics.reader("plugin_instances_idle", "Instances that wait for a call", Gauge, &[], idle);

@@ -94,7 +94,8 @@ impl Use {
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: WithSession<'_, hooks::post_auth::Action> = self.generation.exports.handle(Hook::PostAuth, store, instance)?;
+            let handle: WithSession<'_, hooks::post_auth::Action> =
+                self.generation.exports.handle(Hook::PostAuth, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
@@ -137,7 +138,8 @@ impl Use {
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: WithSession<'_, hooks::post::Action> = self.generation.exports.handle(Hook::Post, store, instance)?;
+            let handle: WithSession<'_, hooks::post::Action> =
+                self.generation.exports.handle(Hook::Post, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
@@ -215,7 +217,8 @@ impl Use {
                     Err(CallError::new(FailureKind::Plugin, &text))
                 }
                 Ok(answer) => {
-                    let verdict = lift(answer).map_err(|Invalid(reason)| CallError::new(FailureKind::BadOutput, &reason))?;
+                    let verdict =
+                        lift(answer).map_err(|Invalid(reason)| CallError::new(FailureKind::BadOutput, &reason))?;
                     lease.finish();
                     Ok(verdict)
                 }

@@ -129,7 +129,8 @@ pub fn resources(plugin: &PluginName, component: &Component, limits: &Limits) ->
         let reason = "imports core modules, which a plugin may not".to_owned();
         return Err(LoadError::Resources { plugin: plugin.clone(), reason });
     };
-    let largest = required.max_initial_memory_size.unwrap_or(0);
+    let pages = required.max_initial_memory_size.unwrap_or(0);
+    let largest = pages.saturating_mul(PAGE_BYTES);
     if largest > limits.memory_bytes_max {
         let reason = format!(
             "needs {largest} bytes of memory to begin with, and `limits.memory_bytes_max` is {}",
@@ -184,6 +185,8 @@ pub fn config(plugin: &PluginName, description: &Description, config: &serde_jso
     Err(LoadError::Config { plugin: plugin.clone(), path, reason: escaped_reason(&error.to_string()) })
 }
 
+/// A page of linear memory (WebAssembly core specification, section 4.2.8).
+const PAGE_BYTES: u64 = 64 << 10;
 const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 fn package() -> &'static str {

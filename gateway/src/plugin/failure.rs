@@ -55,7 +55,9 @@ pub enum LoadError {
         bytes_max: u64,
     },
     /// It is a core module, not a component.
-    #[error("plugin `{0}`: this is a core WebAssembly module, not a component; build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`")]
+    #[error(
+        "plugin `{0}`: this is a core WebAssembly module, not a component; build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
+    )]
     CoreModule(PluginName),
     /// It is not WebAssembly, or breaks its rules.
     #[error("plugin `{plugin}`: does not compile: {reason}")]
@@ -64,6 +66,14 @@ pub enum LoadError {
         plugin: PluginName,
         /// The compiler's word for it.
         reason: String,
+    },
+    /// It takes too long to compile.
+    #[error("plugin `{plugin}`: takes longer than {} ms to compile; raise `limits.compile_time_max_ms` if you trust it", time_max.as_millis())]
+    CompileTime {
+        /// The plugin.
+        plugin: PluginName,
+        /// The limit.
+        time_max: std::time::Duration,
     },
     /// It is built for another version of the contract.
     #[error("plugin `{plugin}`: built for `{found}`, this gateway speaks `{}`", crate::plugin::CONTRACT)]

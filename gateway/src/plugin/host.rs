@@ -121,8 +121,10 @@ impl Host {
     fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.calls_left = self.calls_left.checked_sub(1).ok_or(HostLimit("more host calls than `host_calls_max`"))?;
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.bytes_left =
-            self.bytes_left.checked_sub(bytes).ok_or(HostLimit("more bytes in host calls than `host_call_bytes_max`"))?;
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(bytes)
+            .ok_or(HostLimit("more bytes in host calls than `host_call_bytes_max`"))?;
         Ok(())
     }
 

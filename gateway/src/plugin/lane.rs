@@ -20,12 +20,13 @@ pub struct SlowLane(Arc<Semaphore>);
 #[derive(Debug, Clone, Default)]
 pub struct Turn(Option<Arc<Mutex<Option<OwnedSemaphorePermit>>>>);
 
-impl SlowLane {
-    /// A lane for one core.
-    pub fn new() -> Self {
+impl Default for SlowLane {
+    fn default() -> Self {
         Self(Arc::new(Semaphore::new(1)))
     }
+}
 
+impl SlowLane {
     /// Gives the turn back, waits for the next one, and lets the core look at its sockets in between.
     pub fn next_turn(&self, turn: &mut Turn) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let lane = self.0.clone();

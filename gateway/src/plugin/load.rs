@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
@@ -13,6 +13,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::cache::{Artifact, Cache};
 use super::check;
+use super::compile::{CompileError, compile};
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
@@ -142,13 +143,18 @@ impl Loader {
             Some(artifact) => (artifact, None),
             None => {
                 check::is_component(plugin, wasm)?;
-                let begin = Instant::now();
-                let component = Component::new(self.engine.wasmtime(), wasm).map_err(|error| {
-                    LoadError::Compile { plugin: plugin.clone(), reason: escaped_reason(&format!("{error:#}")) }
+                let compiled = compile(self.engine.wasmtime(), wasm, limits.compile_time_max);
+                let (component, compile_time) = compiled.map_err(|error| match error {
+                    CompileError::Refused(reason) => {
+                        LoadError::Compile { plugin: plugin.clone(), reason: escaped_reason(&reason) }
+                    }
+                    CompileError::Time => {
+                        LoadError::CompileTime { plugin: plugin.clone(), time_max: limits.compile_time_max }
+                    }
                 })?;
-                let compile_time = begin.elapsed();
                 check::types(plugin, &component)?;
                 check::imports(spec, &component)?;
+                check::resources(plugin, &component, &limits)?;
                 let description = self.describe(spec, &component, &limits)?;
                 let artifact = Artifact { component, description };
                 if let Some(cache) = &self.cache {
@@ -170,9 +176,11 @@ impl Loader {
             reason: format!("cannot be linked: {error:#}"),
         })?;
         check::functions(plugin, &description, &exports)?;
-        let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::new());
-        super::call::block_on(super::call::check_types(&self.engine, host, &limits, &component, &exports))
-            .map_err(|source| LoadError::Instance { plugin: plugin.clone(), source })?;
+        again(|| {
+            let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::default());
+            super::call::block_on(super::call::check_types(&self.engine, host, &limits, &component, &exports))
+        })
+        .map_err(|source| LoadError::Instance { plugin: plugin.clone(), source })?;
         Ok(Arc::new(Generation {
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
@@ -210,7 +218,7 @@ impl Loader {
                 check::config(&generation.spec.name, &generation.description, &hook_use.config)?;
                 let identity = self.identity(generation, &api.id);
                 let pool = Arc::new(Pool::new(generation.clone(), identity, config, self.workers));
-                super::call::block_on(pool.try_first_instance())
+                again(|| super::call::block_on(pool.try_first_instance()))
                     .map_err(|source| LoadError::Init { plugin: generation.spec.name.clone(), source })?;
                 pools.push(pool.clone());
                 pool
@@ -242,14 +250,15 @@ impl Loader {
         let plugin = &spec.name;
         let failed = |source| LoadError::Describe { plugin: plugin.clone(), source };
         // Without an identity, every import but WASI ends `describe` when it is called.
-        let linked = host::linker(self.engine.wasmtime(), &spec.grants)
-            .and_then(|linker| linker.instantiate_pre(component));
-        let component =
-            linked.map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
+        let linked =
+            host::linker(self.engine.wasmtime(), &spec.grants).and_then(|linker| linker.instantiate_pre(component));
+        let component = linked.map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
         let exports = Exports::find(&component)
             .map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
-        let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::new());
-        let answer = super::call::block_on(super::call::describe(&self.engine, host, limits, &component, &exports));
+        let answer = again(|| {
+            let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::default());
+            super::call::block_on(super::call::describe(&self.engine, host, limits, &component, &exports))
+        });
         lift::description(answer.map_err(failed)?).map_err(|invalid| match invalid {
             DescriptionInvalid::CapabilityUnknown(capability) => {
                 LoadError::NotOffered { plugin: plugin.clone(), capability: escaped_reason(&capability) }
@@ -306,12 +315,28 @@ impl Generation {
     }
 }
 
+/// Tries again what ran out of time: when a gateway starts, the machine is busy, and an API would be gone for good.
+fn again<T>(mut attempt: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match attempt() {
+            Err(error) if error.kind == FailureKind::Deadline => {}
+            ended => return ended,
+        }
+    }
+    attempt()
+}
+
+const LOAD_ATTEMPTS: u32 = 3;
+
 /// Reads a component file under its size limit.
 fn read(spec: &PluginSpec, file: &Path) -> Result<Vec<u8>, LoadError> {
     use std::io::Read as _;
     let plugin = &spec.name;
-    let failed =
-        |error: std::io::Error| LoadError::File { plugin: plugin.clone(), file: file.to_owned(), reason: error.to_string() };
+    let failed = |error: std::io::Error| LoadError::File {
+        plugin: plugin.clone(),
+        file: file.to_owned(),
+        reason: error.to_string(),
+    };
     let opened = std::fs::File::open(file).map_err(failed)?;
     let (bytes, bytes_max) = (opened.metadata().map_err(failed)?.len(), spec.limits.file_bytes_max);
     let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.to_owned(), bytes, bytes_max };

@@ -98,11 +98,11 @@ impl Pool {
         self.idle.iter().map(|idle| idle.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    /// Makes one instance and throws it away: whether `init` takes the configuration.
+    /// Makes one instance, and no use of it: whether `init` takes the configuration.
     pub async fn try_first_instance(&self) -> Result<(), CallError> {
-        let worker = Worker { index: 0, lane: SlowLane::new() };
+        let worker = Worker { index: 0, lane: SlowLane::default() };
         let deadline = Instant::now() + self.generation.limits.deadline;
-        self.lease(&worker, deadline).await.map(drop)
+        self.lease(&worker, deadline).await.map(Lease::retire)
     }
 
     /// Takes an idle instance, or makes one. Waits for a place at most `instance_wait`.
@@ -110,7 +110,8 @@ impl Pool {
         let begin = Instant::now();
         let limits = &self.generation.limits;
         let wait_until = (begin + limits.instance_wait).min(deadline);
-        let concurrency = permit(&self.generation.concurrency, wait_until, "`concurrency_max` calls are running").await?;
+        let concurrency =
+            permit(&self.generation.concurrency, wait_until, "`concurrency_max` calls are running").await?;
         let idle = self.idle.get(worker.index).and_then(|i| i.lock().unwrap_or_else(PoisonError::into_inner).pop());
         let live = match idle {
             Some(live) => {
@@ -119,7 +120,9 @@ impl Pool {
             }
             None => {
                 let slots = self.generation.engine.slots();
-                let slot = permit(slots, wait_until, "all instances of the gateway are in use (`runtime.instances_max`)").await?;
+                let slot =
+                    permit(slots, wait_until, "all instances of the gateway are in use (`runtime.instances_max`)")
+                        .await?;
                 let (store, instance) =
                     call::instantiate(&self.generation, &self.identity, &worker.lane, &self.config, deadline).await?;
                 self.counters.made.fetch_add(1, Ordering::Relaxed);
@@ -139,6 +142,12 @@ impl Pool {
             self.counters.retired.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        // Idle instances leave a quarter of all slots to others, which would wait for them in vain.
+        let (slots, in_use) = self.generation.engine.slots_in_use();
+        if slots.saturating_sub(in_use) < (slots / 4).max(1) {
+            self.counters.retired.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if let Some(idle) = self.idle.get(worker) {
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(live);
         }
@@ -149,6 +158,11 @@ impl Lease<'_> {
     /// The instance and its store.
     pub(super) fn parts(&mut self) -> Option<(&mut Store<Host>, &Instance)> {
         self.live.as_mut().map(|live| (&mut live.store, &live.instance))
+    }
+
+    /// Lets the instance go, though nothing went wrong.
+    fn retire(mut self) {
+        self.live = None;
     }
 
     /// Ends a call that went well. Only this gives the instance back.

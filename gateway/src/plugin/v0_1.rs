@@ -7,7 +7,7 @@ pub mod lower;
 pub mod signature;
 
 /// Generated from `wit/`.
-#[expect(missing_docs, clippy::all, reason = "generated code")]
+#[allow(missing_docs, clippy::all, reason = "generated code")]
 pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -41,18 +41,15 @@ type Describe = TypedFunc<(), (hooks::description::PluginDescription,)>;
 /// `init`.
 type Init<'a> = TypedFunc<(&'a str,), (Result<(), String>,)>;
 /// `pre`.
-pub type Pre<'a> =
-    TypedFunc<(&'a str, types::Context<'a>, types::Request<'a>), (Result<hooks::pre::Action, String>,)>;
+pub type Pre<'a> = TypedFunc<(&'a str, types::Context<'a>, types::Request<'a>), (Result<hooks::pre::Action, String>,)>;
 /// `auth`.
 pub type Auth<'a> = TypedFunc<
     (&'a str, types::Context<'a>, types::Request<'a>, Option<hooks::auth::Credential<'a>>),
     (Result<hooks::auth::Action, String>,),
 >;
 /// `post-auth` and `post`, which differ in their actions' names only.
-pub type WithSession<'a, A> = TypedFunc<
-    (&'a str, types::Context<'a>, types::Request<'a>, Option<types::SessionParam<'a>>),
-    (Result<A, String>,),
->;
+pub type WithSession<'a, A> =
+    TypedFunc<(&'a str, types::Context<'a>, types::Request<'a>, Option<types::SessionParam<'a>>), (Result<A, String>,)>;
 /// `endpoint`.
 pub type Endpoint<'a> = TypedFunc<
     (&'a str, types::Context<'a>, types::Request<'a>, &'a [(&'a str, &'a str)], Option<types::SessionParam<'a>>),
@@ -64,17 +61,15 @@ pub type Response<'a> = TypedFunc<
     (Result<hooks::response::Action, String>,),
 >;
 /// `analytics`.
-pub type Analytics<'a> = TypedFunc<
-    (&'a str, &'a [types::AnalyticsRecord<'a>]),
-    (Result<Vec<hooks::analytics::Verdict>, String>,),
->;
+pub type Analytics<'a> =
+    TypedFunc<(&'a str, &'a [types::AnalyticsRecord<'a>]), (Result<Vec<hooks::analytics::Verdict>, String>,)>;
 
 impl Exports {
     /// Finds the exports of a linked component.
     pub fn find(component: &InstancePre<Host>) -> wasmtime::Result<Self> {
         let find = |interface: &str, function: &str| {
             let component = component.component();
-            let interface = component.get_export_index(None, &format!("stile:plugin/{interface}@0.1.0"))?;
+            let interface = component.get_export_index(None, format!("stile:plugin/{interface}@0.1.0").as_str())?;
             component.get_export_index(Some(&interface), function)
         };
         Ok(Self {
@@ -115,7 +110,7 @@ impl Exports {
         store: &mut Store<Host>,
         instance: &Instance,
     ) -> wasmtime::Result<hooks::description::PluginDescription> {
-        let function: Describe = instance.get_typed_func(&mut *store, &self.describe)?;
+        let function: Describe = instance.get_typed_func(&mut *store, self.describe)?;
         Ok(function.call_async(store, ()).await?.0)
     }
 
@@ -150,6 +145,10 @@ pub trait Typed: Sized {
     type Results: ComponentNamedList + Lift;
 
     /// Takes a function as one of this type.
+    ///
+    /// # Safety
+    ///
+    /// The function has these parameters and results: they were compared by [`Exports::check`].
     #[expect(unsafe_code, reason = "see the safety comment of the caller")]
     unsafe fn from_func(function: wasmtime::component::Func) -> Self;
 }

@@ -23,8 +23,10 @@ struct Shared {
     bytes_used: AtomicU64,
     bytes_max: u64,
     refused: AtomicU64,
-    spaces: Mutex<HashMap<(ApiId, PluginName), Arc<Mutex<Space>>>>,
+    spaces: Mutex<Spaces>,
 }
+
+type Spaces = HashMap<(ApiId, PluginName), Arc<Mutex<Space>>>;
 
 /// The values of one plugin in one API.
 #[derive(Debug, Clone)]
@@ -181,6 +183,7 @@ impl KvSpace {
         let after = cost(key, &value);
         if !self.resize(before, after) {
             self.drop_expired(space, now);
+            self.drop_expired_elsewhere(now);
             let before = space.entries.get(key).map_or(0, |entry| cost(key, &entry.value));
             if !self.resize(before, after) {
                 return Err(self.full());
@@ -213,6 +216,17 @@ impl KvSpace {
             is_live
         });
         self.shared.bytes_used.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// What expired in other spaces must not keep this one out. A space that is in use is left for another time: two that
+    /// waited for each other would wait for ever.
+    fn drop_expired_elsewhere(&self, now: u64) {
+        let spaces = self.shared.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        for space in spaces.values() {
+            if let Ok(mut space) = space.try_lock() {
+                self.drop_expired(&mut space, now);
+            }
+        }
     }
 
     fn full(&self) -> KvError {

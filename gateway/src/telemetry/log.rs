@@ -27,8 +27,7 @@ pub enum LogError {
 /// log is set up already, as in tests.
 pub fn init(log: &Log) -> Result<(), LogError> {
     let filter = std::env::var("STILE_LOG").unwrap_or_else(|_| log.filter.clone());
-    let parsed =
-        EnvFilter::try_new(&filter).map_err(|error| LogError::Filter { filter, reason: error.to_string() })?;
+    let parsed = EnvFilter::try_new(&filter).map_err(|error| LogError::Filter { filter, reason: error.to_string() })?;
     let is_terminal = std::io::stderr().is_terminal();
     let as_text = match log.format {
         LogFormat::Auto => is_terminal,
@@ -36,7 +35,8 @@ pub fn init(log: &Log) -> Result<(), LogError> {
         LogFormat::Json => false,
     };
     let colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_timer(UtcTime::rfc_3339());
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_timer(UtcTime::rfc_3339());
     // The only error is that there is a log already.
     let _ = if as_text { lines.with_ansi(colours).try_init() } else { lines.json().flatten_event(true).try_init() };
     Ok(())

@@ -162,7 +162,8 @@ impl Metrics {
     pub fn hook_use(&self, api: &ApiId, hook: Hook, plugin: &PluginName) -> HookMetrics {
         let families = &self.0;
         let labels = vec![("api", api.to_string()), ("hook", hook.to_string()), ("plugin", plugin.to_string())];
-        let failure = |kind: FailureKind| families.call_failures.get_or_create_owned(&with(&labels, "kind", kind.as_str()));
+        let failure =
+            |kind: FailureKind| families.call_failures.get_or_create_owned(&with(&labels, "kind", kind.as_str()));
         let reply = |how: &str| families.replies.get_or_create_owned(&with(&labels, "how", how));
         HookMetrics {
             calls: families.calls.get_or_create_owned(&labels),
@@ -191,6 +192,13 @@ impl Metrics {
             })
         };
         guests.entry((api.clone(), plugin.clone())).or_insert_with(make).clone()
+    }
+
+    /// Counts a request that reached no API.
+    pub fn unrouted(&self, status: u16, reason: &'static str) {
+        let nowhere = vec![("api", String::new())];
+        self.0.requests.get_or_create_owned(&with(&nowhere, "status", &status.to_string())).inc();
+        self.0.refusals.get_or_create_owned(&with(&nowhere, "reason", reason)).inc();
     }
 
     /// Notes a plugin that loaded.
@@ -424,7 +432,8 @@ struct GuestFamily {
 impl GuestFamilies {
     fn get(&self, name: &str, kind: GuestMetricKind, help: &str, labels: &Labels) -> Option<GuestMetric> {
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || GuestFamily { kind, help: super::text::escaped(help, HELP_BYTES_MAX).into_owned(), series: Vec::new() };
+        let new =
+            || GuestFamily { kind, help: super::text::escaped(help, HELP_BYTES_MAX).into_owned(), series: Vec::new() };
         // Apart from the gateway's own families of plugins; counters get `_total` from the encoder.
         let name = if kind == GuestMetricKind::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name };
         let family = families.entry(format!("plugin_own_{name}")).or_insert_with(new);

@@ -31,6 +31,21 @@ pub fn escaped_bytes(bytes: &[u8], bytes_max: usize) -> String {
     escaped(&String::from_utf8_lossy(bytes), bytes_max).into_owned()
 }
 
+/// JSON with what is hidden inside its strings written as JSON's own escapes.
+pub fn json_escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\\' || !needs_escape(character) {
+            out.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
+}
+
 fn push(out: &mut String, character: char) {
     match character {
         '\\' => out.push_str("\\\\"),

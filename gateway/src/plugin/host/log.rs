@@ -6,7 +6,7 @@ use imports::log::Level;
 
 impl imports::log::Host for Host {
     fn log(&mut self, level: Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
-        let field_bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let field_bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len() + FIELD_BYTES).sum();
         let bytes = u64::try_from(message.len() + field_bytes).unwrap_or(u64::MAX);
         let (Some(lines_left), Some(bytes_left)) =
             (self.log_lines_left.checked_sub(1), self.log_bytes_left.checked_sub(bytes))
@@ -25,6 +25,9 @@ impl imports::log::Host for Host {
             text.push_str(&escaped(name, MESSAGE_BYTES_MAX));
             text.push('=');
             text.push_str(&escaped(value, MESSAGE_BYTES_MAX));
+            if text.len() > MESSAGE_BYTES_MAX {
+                break;
+            }
         }
         macro_rules! line {
             ($level:ident) => {
@@ -43,5 +46,7 @@ impl imports::log::Host for Host {
     }
 }
 
+/// What a field costs beside its text.
+const FIELD_BYTES: usize = 16;
 /// A line is cut here; how many there may be is a limit of the call.
 const MESSAGE_BYTES_MAX: usize = 4096;

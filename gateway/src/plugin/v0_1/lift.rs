@@ -55,9 +55,7 @@ impl<'a> Lift<'a> {
         let mut tally = self.tally();
         Ok(match action {
             Action::Continue => Verdict::Continue,
-            Action::Edit(edits) => {
-                Verdict::Edit(Edits { request: tally.request_edits(edits)?, session: Vec::new() })
-            }
+            Action::Edit(edits) => Verdict::Edit(Edits { request: tally.request_edits(edits)?, session: Vec::new() }),
             Action::Respond(reply) => Verdict::Respond(tally.reply(reply)?),
             Action::Reject(rejection) => Verdict::Reject(tally.rejection(rejection)?),
         })
@@ -428,8 +426,11 @@ fn session(session: types::SessionResult) -> Result<Session, Invalid> {
     check_count(session.access_rights.len(), "access rights")?;
     check_count(session.tags.len(), "tags")?;
     check_count(session.policies.len(), "policies")?;
-    let metadata =
-        session.metadata.into_iter().map(|(name, value)| Ok((short(name)?, metadata(value)?))).collect::<Result<_, _>>()?;
+    let metadata = session
+        .metadata
+        .into_iter()
+        .map(|(name, value)| Ok((short(name)?, metadata(value)?)))
+        .collect::<Result<_, _>>()?;
     Ok(Session {
         key_id: short(session.key_id)?,
         organisation: session.organisation,
@@ -534,8 +535,7 @@ pub fn description(raw: hooks::description::PluginDescription) -> Result<Descrip
     }
     let capabilities = raw.capabilities.into_iter().map(|wanted| {
         let reason = wanted.reason;
-        let capability =
-            Capability::parse(&wanted.name).ok_or(DescriptionInvalid::CapabilityUnknown(wanted.name))?;
+        let capability = Capability::parse(&wanted.name).ok_or(DescriptionInvalid::CapabilityUnknown(wanted.name))?;
         Ok(Wanted { capability, reason })
     });
     let metrics = raw.metrics.into_iter().map(|metric| {

@@ -14,14 +14,10 @@ use crate::plugin::load::ApiFacts;
 use crate::plugin::verdict::{CredentialPlace, CredentialView, Facts, Made, RequestView, ResponseView};
 
 /// The context, with what the function reads of it.
-pub fn context<'a>(
-    arena: &'a Bump,
-    facts: &Facts<'a>,
-    api: &'a ApiFacts,
-    reads: &Reads,
-) -> types::Context<'a> {
+pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads: &Reads) -> types::Context<'a> {
     let wanted = reads.context;
-    let variables = if wanted.variables { arena.alloc_slice_fill_iter(api.variables.iter().map(pair)) } else { &mut [] };
+    let variables =
+        if wanted.variables { arena.alloc_slice_fill_iter(api.variables.iter().map(pair)) } else { &mut [] };
     let vars: &[_] = if wanted.vars {
         arena.alloc_slice_fill_iter(facts.vars.iter().map(|(name, value)| (name.as_str(), &value[..])))
     } else {
@@ -50,7 +46,7 @@ pub fn context<'a>(
     }
 }
 
-fn pair<'a>((name, value): &'a (String, String)) -> (&'a str, &'a [u8]) {
+fn pair((name, value): &(String, String)) -> (&str, &[u8]) {
     (name.as_str(), value.as_bytes())
 }
 
@@ -116,11 +112,7 @@ fn method(method: &Method) -> types::MethodParam<'_> {
     }
 }
 
-fn headers<'a>(
-    arena: &'a Bump,
-    map: &'a HeaderMap,
-    selection: &'a HeaderSelection,
-) -> &'a [types::HeaderParam<'a>] {
+fn headers<'a>(arena: &'a Bump, map: &'a HeaderMap, selection: &'a HeaderSelection) -> &'a [types::HeaderParam<'a>] {
     match selection {
         HeaderSelection::None => &[],
         HeaderSelection::All => {
@@ -155,7 +147,8 @@ pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> types::SessionParam
         metadata: arena.alloc_slice_fill_iter(metadata),
         rate: rate(&session.rate),
         quota: quota(&session.quota),
-        access_rights: arena.alloc_slice_fill_iter(session.access_rights.iter().map(|right| access_right(arena, right))),
+        access_rights: arena
+            .alloc_slice_fill_iter(session.access_rights.iter().map(|right| access_right(arena, right))),
         policies: texts(arena, &session.policies),
         expires: session.expires,
         inactive: session.inactive,
@@ -222,12 +215,7 @@ fn rate(rate: &Rate) -> types::Rate {
 }
 
 fn quota(quota: &Quota) -> types::Quota {
-    types::Quota {
-        max: quota.max,
-        remaining: quota.remaining,
-        renews: quota.renews,
-        renewal_rate: quota.renewal_rate,
-    }
+    types::Quota { max: quota.max, remaining: quota.remaining, renews: quota.renews, renewal_rate: quota.renewal_rate }
 }
 
 fn texts<'a>(arena: &'a Bump, texts: &'a [String]) -> &'a [&'a str] {
@@ -281,7 +269,9 @@ pub fn record<'a>(arena: &'a Bump, record: &'a Record, reads: &Reads) -> types::
 
 fn recorded<'a>(arena: &'a Bump, message: &'a RecordedMessage, reads: &Reads) -> types::RecordedMessage<'a> {
     let mut headers = bumpalo::collections::Vec::new_in(arena);
-    headers.extend(message.headers.iter().filter(|(name, _)| is_selected(&reads.headers, name)).map(|(n, v)| (n.as_str(), &v[..])));
+    headers.extend(
+        message.headers.iter().filter(|(name, _)| is_selected(&reads.headers, name)).map(|(n, v)| (n.as_str(), &v[..])),
+    );
     types::RecordedMessage {
         headers: headers.into_bump_slice(),
         body: message.body.as_deref().filter(|_| reads.body_bytes_max.is_some()),
