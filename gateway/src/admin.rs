@@ -145,7 +145,10 @@ async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stoppe
 fn respond(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if !matches!(path, "/live" | "/ready" | "/metrics") {
-        return json_response(StatusCode::NOT_FOUND, &json!({ "error": "not found; there are /live, /ready, /metrics" }));
+        return json_response(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "not found; there are /live, /ready, /metrics" }),
+        );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "method not allowed" }));

@@ -75,7 +75,12 @@ impl Snapshot {
             match &generation {
                 Ok(generation) => {
                     let version = &generation.description.version;
-                    loader.metrics.plugin_loaded(&spec.name, version, &generation.digest.short(), generation.compile_time);
+                    loader.metrics.plugin_loaded(
+                        &spec.name,
+                        version,
+                        &generation.digest.short(),
+                        generation.compile_time,
+                    );
                 }
                 Err(error) => {
                     loader.metrics.plugin_load_failed(&spec.name);

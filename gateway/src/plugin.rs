@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod call;
 pub mod check;
+pub mod compile;
 pub mod description;
 pub mod engine;
 pub mod failure;

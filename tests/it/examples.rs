@@ -52,8 +52,8 @@ async fn rate_limit_counts_each_address_over_all_workers_and_apart_for_each_api(
     }
 
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
-    let refused = gateway.metric("stile_plugin_limited_total", &[("api", "orders"), ("plugin", "rate-limit")]);
-    assert_eq!(refused, 2.0, "{}", gateway.page().counted("stile_stile_plugin_limited"));
+    let refused = gateway.metric("stile_plugin_own_limited_total", &[("api", "orders"), ("plugin", "rate-limit")]);
+    assert_eq!(refused, 2.0, "{}", gateway.page().counted("stile_plugin_own_limited"));
     assert_eq!(call("orders", "10.0.0.2").send().await.status(), 200);
     assert_eq!(call("users", "10.0.0.1").send().await.status(), 200);
 }

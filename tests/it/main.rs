@@ -9,4 +9,5 @@ mod operations;
 mod order;
 mod proxy;
 mod readme;
+mod regressions;
 mod table;

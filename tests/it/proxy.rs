@@ -116,13 +116,13 @@ async fn an_upgraded_connection_passes_bytes_both_ways() {
     let gateway = to(&upstream).start().await;
     let mut caller = gateway.raw().await;
 
-    caller.write("GET /orders/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    caller.write("GET /orders/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     let mut sent = upstream.accept().await;
     let head = sent.head().await.to_ascii_lowercase();
-    assert!(head.contains("upgrade: echo\r\n") && head.contains("connection: upgrade\r\n"), "{head}");
-    sent.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert!(head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n"), "{head}");
+    sent.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     let head = caller.head().await.to_ascii_lowercase();
-    assert!(head.starts_with("http/1.1 101 ") && head.contains("upgrade: echo\r\n"), "{head}");
+    assert!(head.starts_with("http/1.1 101 ") && head.contains("upgrade: websocket\r\n"), "{head}");
 
     caller.write("ping\n").await;
     assert_eq!(sent.until("\n").await, "ping\n");
@@ -519,10 +519,10 @@ async fn an_upgraded_connection_passes_response_plugins_that_read_bodies() {
     let gateway = Gateway::with(definition).grant("probe", GRANTS).start().await;
     let mut caller = gateway.raw().await;
 
-    caller.write("GET /orders/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    caller.write("GET /orders/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     let mut sent = upstream.accept().await;
     sent.head().await;
-    sent.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    sent.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     let head = caller.head().await;
     assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("x-saw-response: "), "{head}");
     sent.write("pong\n").await;

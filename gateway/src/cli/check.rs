@@ -24,6 +24,9 @@ pub(super) fn check(path: &Path, explain: bool, deny_warnings: bool, out: &mut d
     };
     if explain {
         serve::explain(&gateway, out)?;
+    } else if !gateway.plugins.is_empty() {
+        writeln!(out, "note: plugins are not loaded here; `--explain` loads them as `serve` does")
+            .map_err(Failure::Output)?;
     }
     let parts = format!("{}, {}", counted(gateway.apis.len(), "API"), counted(gateway.plugins.len(), "plugin"));
     writeln!(out, "{}: good: {parts}; {found}", path.display()).map_err(Failure::Output)

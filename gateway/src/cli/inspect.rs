@@ -44,7 +44,10 @@ fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {
     }
     writeln!(out, "  memory     {} bytes to begin with", plugin.initial_memory_bytes)?;
     if plugin.initial_memory_bytes > LARGE_STACK_HINT_BYTES {
-        writeln!(out, "             more than a plugin needs: each fresh instance pays for it. Link a smaller stack with")?;
+        writeln!(
+            out,
+            "             more than a plugin needs: each fresh instance pays for it. Link a smaller stack with"
+        )?;
         writeln!(out, "             rustflags = [\"-C\", \"link-arg=-zstack-size=65536\"] in .cargo/config.toml")?;
     }
     writeln!(out, "functions")?;
@@ -65,7 +68,13 @@ fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "configuration {}", if description.config_schema.is_some() { "by its JSON Schema" } else { "none" })?;
     let limits = &plugin.spec.limits;
     writeln!(out, "limits in force (defaults; `plugins.NAME.limits` changes them)")?;
-    writeln!(out, "  fuel {}, deadline {} ms, memory {} bytes", limits.fuel, limits.deadline.as_millis(), limits.memory_bytes_max)?;
+    writeln!(
+        out,
+        "  fuel {}, deadline {} ms, memory {} bytes",
+        limits.fuel,
+        limits.deadline.as_millis(),
+        limits.memory_bytes_max
+    )?;
     writeln!(
         out,
         "  body in {} bytes, body out {} bytes, headers {} of {} bytes",

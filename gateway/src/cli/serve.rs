@@ -85,7 +85,8 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::
 pub(super) fn explain(gateway: &Gateway, out: &mut dyn Write) -> Result<(), Failure> {
     let prepared = app::prepare(gateway, &Clock::system()).map_err(Failure::run)?;
     let progress = Progress::new(gateway.plugins.len());
-    let snapshot = Snapshot::build(gateway, &prepared.loader, |plugin| progress.step(plugin)).map_err(Failure::usage)?;
+    let snapshot =
+        Snapshot::build(gateway, &prepared.loader, |plugin| progress.step(plugin)).map_err(Failure::usage)?;
     progress.finish();
     for plan in &snapshot.plans {
         writeln!(out, "{plan}").map_err(Failure::Output)?;

@@ -117,6 +117,17 @@ const HOP_FIELDS: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Makes one `Cookie` field of several: HTTP/2 may split it, and HTTP/1.1 and plugins get it whole (RFC 9113, section
+/// 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = http::HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -243,7 +243,13 @@ impl Origin {
         let port = match authority.port() {
             Some(port) => Some(port.as_u16()).filter(|port| *port != 0)?,
             None if authority.as_str().ends_with(':') => return None,
-            None => if tls { 443 } else { 80 },
+            None => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
         };
         Some(Self { tls, host: host.into(), port })
     }

@@ -18,7 +18,7 @@ pub struct Gateway {
     pub control: SocketAddr,
     /// Threads that serve requests; one for each core by default.
     pub workers: usize,
-    /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed.
+    /// Proxies whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// What callers may use.
     pub limits: ServerLimits,
@@ -103,7 +103,7 @@ pub struct Runtime {
     pub instance_memory_bytes_max: u64,
     /// Bytes of linear memory that stay resident in a slot between calls.
     pub keep_resident_bytes: usize,
-    /// Where compiled plugins are kept; `None` compiles at each start.
+    /// Where compiled plugins are kept; `None` takes `stile` in the user's cache folder.
     pub cache_dir: Option<PathBuf>,
     /// Bytes of that folder.
     pub cache_bytes_max: u64,

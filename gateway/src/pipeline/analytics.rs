@@ -78,7 +78,8 @@ impl Recording {
         let (total, upstream) = (milliseconds(time), milliseconds(exchange.upstream_time));
         let session = exchange.session.as_deref();
         let endpoint = exchange.endpoint();
-        let header = |name| exchange.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let header =
+            |name| exchange.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let (mut request, mut response) = (None, None);
         if let Some(detail) = self.detailed {
             request = Some(self.request_body.message(detail.request_headers));
@@ -97,7 +98,13 @@ impl Recording {
             user_agent: header(USER_AGENT).unwrap_or_default(),
             response_code: status,
             api_key: session.map_or_else(
-                || exchange.credential.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default(),
+                || {
+                    exchange
+                        .credential
+                        .as_deref()
+                        .map(|key| String::from_utf8_lossy(key).into_owned())
+                        .unwrap_or_default()
+                },
                 |session| session.key_id.clone(),
             ),
             timestamp_ms: exchange.time_ms,

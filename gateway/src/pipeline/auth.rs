@@ -9,8 +9,6 @@ use super::plan::AuthStep;
 use super::query;
 use super::reject::Reject;
 use crate::model::api::CredentialSource;
-use crate::model::plugin::{FailureKind, Hook};
-use crate::plugin::failure::CallError;
 use crate::plugin::verdict::{AuthVerdict, CredentialPlace, CredentialView, Refusal};
 
 /// Asks the plugin who calls, and keeps the session for the request.
@@ -31,14 +29,7 @@ pub async fn authenticate(step: &AuthStep, exchange: &mut Exchange) -> Result<Fl
     exchange.credential = value;
     match verdict {
         AuthVerdict::Authenticated { mut session, edits } => {
-            hooks::edit_request(exchange, edits).map_err(|reason| {
-                hook.metrics.failed(FailureKind::BadOutput);
-                Reject::Plugin {
-                    plugin: hook.function.generation.spec.name.clone(),
-                    hook: Hook::Auth,
-                    source: CallError::new(FailureKind::BadOutput, reason),
-                }
-            })?;
+            hooks::edit_request(exchange, edits).map_err(|reason| hooks::invalid(hook, reason))?;
             // The organisation is not the plugin's to choose.
             session.organisation.clone_from(&exchange.plan.api.organisation);
             exchange.session = Some(session);
@@ -59,7 +50,7 @@ pub async fn authenticate(step: &AuthStep, exchange: &mut Exchange) -> Result<Fl
         }
         AuthVerdict::Reject(rejection) => {
             hook.metrics.rejected();
-            Err(Reject::ByPlugin(rejection))
+            Err(Reject::ByPlugin(Box::new(rejection)))
         }
     }
 }
@@ -70,7 +61,7 @@ pub fn strip(source: &CredentialSource, exchange: &mut Exchange) -> Flow {
         CredentialSource::Header(name) => {
             exchange.headers.remove(name);
         }
-        CredentialSource::Query(name) => exchange.query = query::remove(exchange.query.as_deref(), name),
+        CredentialSource::Query(name) => exchange.query = query::without(exchange.query.as_deref(), name),
         CredentialSource::Cookie(name) => strip_cookie(&mut exchange.headers, name),
     }
     Flow::Next

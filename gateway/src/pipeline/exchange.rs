@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -27,6 +27,7 @@ use crate::net::client::{Peer, TrustedProxies};
 use crate::plugin::pool::Worker;
 use crate::plugin::verdict::{Facts, Made, RequestView, Vars};
 use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 
 /// What the requests of one worker share.
@@ -43,6 +44,8 @@ pub struct Core {
     pub access: AccessLog,
     /// The time.
     pub clock: Clock,
+    /// Counts requests that reach no API.
+    pub metrics: Metrics,
     /// Makes request ids: a part drawn at start, and a count.
     pub ids: RequestIds,
 }
@@ -140,6 +143,8 @@ pub struct Exchange {
     pub(super) time_ms: u64,
     pub(super) version: Version,
     pub(super) method: Method,
+    /// As the caller sent it, whatever plugins made of it.
+    pub(super) original_method: Method,
     /// As the caller sent it.
     pub(super) original_path: String,
     /// As the upstream will be asked for it, before its base path.
@@ -176,6 +181,7 @@ impl Unrouted {
     pub fn respond(self, core: &Core) -> Response<Body> {
         let response = self.reject.respond(ErrorFormat::of(&self.headers));
         let status = response.status().as_u16();
+        core.metrics.unrouted(status, self.reject.reason());
         if log::wants(core.access, status) {
             log::access(&log::AccessLine {
                 api: "",
@@ -210,16 +216,15 @@ impl Exchange {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
             None => parts.headers.get(HOST).cloned(),
         };
-        let found = path::canonical(parts.uri.path()).map_err(Reject::from).and_then(|path| {
-            match apis.find(&host, &path) {
+        let found =
+            path::canonical(parts.uri.path()).map_err(Reject::from).and_then(|path| match apis.find(&host, &path) {
                 Some((Routed::Plan(plan), rest)) => {
                     let rest = if plan.api.listen.strip { rest.to_owned() } else { path.clone().into_owned() };
                     Ok((plan.clone(), rest))
                 }
                 Some((Routed::Unavailable, _)) => Err(Reject::Unavailable),
                 None => Err(Reject::NotFound),
-            }
-        });
+            });
         let (plan, path) = match found {
             Ok(found) => found,
             Err(reject) => {
@@ -232,11 +237,17 @@ impl Exchange {
             Some(given) if peer.trusted && is_id(given) => RequestId(Id::Given(given.clone())),
             _ => core.ids.next(),
         };
-        let upgrade = if hop::upgrade_requested(&parts.headers, parts.version) {
+        let upgrade = if is_websocket(&parts.headers) && hop::upgrade_requested(&parts.headers, parts.version) {
+            hop::strip_but_upgrade(&mut parts.headers);
             parts.extensions.remove::<OnUpgrade>()
         } else {
+            // Now, not after the plugins: what the caller names in `Connection` must not take away what they set.
+            hop::strip(&mut parts.headers);
             None
         };
+        if parts.version == Version::HTTP_2 {
+            hop::join_cookies(&mut parts.headers);
+        }
         let error_format = ErrorFormat::of(&parts.headers);
         let bytes_in = Rc::new(Cell::new(0));
         let recording = Recording::begin(&plan, &parts.headers);
@@ -255,6 +266,7 @@ impl Exchange {
             begun,
             time_ms: core.clock.now_ms(),
             version: parts.version,
+            original_method: parts.method.clone(),
             method: parts.method,
             original_path: parts.uri.path().to_owned(),
             path,
@@ -305,7 +317,8 @@ impl Exchange {
     pub fn endpoint(&self) -> Option<(&str, &str)> {
         let path = self.path_below_listen_path();
         let matches = |endpoint: &&crate::model::api::EndpointUse| {
-            endpoint.method.as_ref().is_none_or(|method| *method == self.method) && endpoint.path.matches(path).is_some()
+            endpoint.method.as_ref().is_none_or(|method| *method == self.method)
+                && endpoint.path.matches(path).is_some()
         };
         let endpoint = self.plan.api.hooks.endpoint.iter().find(matches)?;
         Some((endpoint.operation_id.as_str(), endpoint.path.as_str()))
@@ -367,6 +380,11 @@ fn without_port(authority: &str) -> &str {
         Some((host, port)) if !port.ends_with(']') && (!host.contains(':') || host.ends_with(']')) => host,
         _ => authority,
     }
+}
+
+/// The one protocol that is passed on: with others, such as `h2c`, requests would follow that no hook sees.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn is_id(value: &HeaderValue) -> bool {

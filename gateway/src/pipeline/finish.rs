@@ -5,11 +5,11 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -88,9 +88,10 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
         });
     }
     let body = answer.content.into_body(&mut answer.headers);
-    let is_bodiless = exchange.method == Method::HEAD
-        || matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || answer.status.is_informational();
+    let is_bodiless = exchange.is_bodiless(answer.status);
+    if answer.status == StatusCode::NO_CONTENT {
+        answer.headers.remove(CONTENT_LENGTH);
+    }
     let mut telling = Telling { exchange, status: answer.status, bytes_out: 0, is_whole: false, capture: None };
     if let Some(recording) = &mut telling.exchange.recording {
         telling.capture = recording.response(&answer.headers);
@@ -174,44 +175,59 @@ impl std::fmt::Debug for Telling {
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        let exchange = &mut self.exchange;
-        let (status, time) = (self.status.as_u16(), exchange.begun.elapsed());
-        let plan: &Arc<Plan> = &exchange.plan;
-        exchange.is_told = true;
-        if self.is_whole {
-            plan.metrics.ended(status, time, exchange.bytes_in.get(), self.bytes_out);
-        } else {
-            plan.metrics.aborted();
-        }
-        if log::wants(exchange.core.access, status) {
-            log::access(&log::AccessLine {
-                api: plan.api.id.as_str(),
-                request_id: exchange.id.as_str(),
-                client: exchange.client,
-                method: exchange.method.as_str(),
-                path: &exchange.original_path,
-                protocol: exchange.version,
-                status,
-                bytes: self.bytes_out,
-                time,
-                upstream: exchange.upstream_time,
-            });
-        }
-        if let Some(recording) = exchange.recording.take() {
-            let record = recording.finish(exchange, status, time, self.bytes_out, self.capture.take());
-            exchange.core.recorder.send(&exchange.plan, record);
-        }
+        self.exchange.tell(self.status.as_u16(), self.bytes_out, self.is_whole, self.capture.take());
     }
 }
 
 impl Drop for Exchange {
     /// A request whose caller left before there was an answer.
     fn drop(&mut self) {
-        if !self.is_told {
-            self.plan.metrics.aborted();
+        self.tell(CLIENT_CLOSED_REQUEST, 0, false, None);
+    }
+}
+
+impl Exchange {
+    /// Whether the caller gets no body with this status (RFC 9110, section 6.4.1).
+    pub fn is_bodiless(&self, status: StatusCode) -> bool {
+        self.original_method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || status.is_informational()
+    }
+
+    /// Tells of the request's end, once.
+    fn tell(&mut self, status: u16, bytes_out: u64, is_whole: bool, capture: Option<Capture>) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        let (plan, time) = (self.plan.clone(), self.begun.elapsed());
+        if is_whole {
+            plan.metrics.ended(status, time, self.bytes_in.get(), bytes_out);
+        } else {
+            plan.metrics.aborted();
+        }
+        if log::wants(self.core.access, status) {
+            log::access(&log::AccessLine {
+                api: plan.api.id.as_str(),
+                request_id: self.id.as_str(),
+                client: self.client,
+                method: self.original_method.as_str(),
+                path: &self.original_path,
+                protocol: self.version,
+                status,
+                bytes: bytes_out,
+                time,
+                upstream: self.upstream_time,
+            });
+        }
+        if let Some(recording) = self.recording.take() {
+            let record = recording.finish(self, status, time, bytes_out, capture);
+            self.core.recorder.send(&plan, record);
         }
     }
 }
+
+/// What access logs have for a caller that left before its answer, since nginx.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 fn length(data: &Bytes) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)

@@ -19,7 +19,8 @@ use crate::upstream::UpstreamError;
 /// Sends the request as it is now, and takes the upstream's answer.
 pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject> {
     let uri = uri(plan, exchange)?;
-    let overridden = exchange.target.as_ref().map(|origin| std::sync::Arc::new(plan.target.with_origin(origin.clone())));
+    let overridden =
+        exchange.target.as_ref().map(|origin| std::sync::Arc::new(plan.target.with_origin(origin.clone())));
     let target = overridden.as_ref().unwrap_or(&plan.target);
     // The exchange keeps its headers for the response hooks; what is sent is made from a copy only where they need them.
     let mut headers = if plan.response.is_empty() && !plan.api.analytics.enabled {
@@ -28,16 +29,12 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
         exchange.headers.clone()
     };
     let is_upgrade = exchange.upgrade.is_some();
-    if is_upgrade {
-        hop::strip_but_upgrade(&mut headers);
-    } else {
-        hop::strip(&mut headers);
-    }
     host(plan, exchange, &mut headers);
     exchange.peer.tell_upstream(exchange.authority.clone(), &mut headers);
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
     let content = std::mem::replace(&mut exchange.content, Content::made(Bytes::new()));
     let body = content.into_body(&mut headers);
+    let is_streamed = matches!(body, Body::Incoming(_) | Body::Wrapped(_));
     let mut request = Request::new(body);
     *request.method_mut() = exchange.method.clone();
     *request.uri_mut() = uri;
@@ -51,8 +48,9 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
             exchange.core.upstreams.send(target, request).await.map(|response| (response, None))
         }
     };
-    // One timer is enough: the whole request's is only set where it ends before the reply's own.
-    let answered = if exchange.deadline() < begun + plan.api.upstream.reply_timeout {
+    // One timer is enough: the whole request's is only set where it ends before the reply's own, or where the caller may
+    // take its time with the body.
+    let answered = if is_streamed || exchange.deadline() < begun + plan.api.upstream.reply_timeout {
         tokio::time::timeout_at(exchange.deadline().into(), sent).await.map_err(|_| Reject::Timeout)?
     } else {
         sent.await
@@ -64,6 +62,10 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     let mut headers = parts.headers;
     let is_upgraded = upgraded.is_some();
     if !is_upgraded {
+        // Nobody asked for another protocol.
+        if parts.status.is_informational() {
+            return Err(failed(plan, UpstreamError::Protocol(None)));
+        }
         hop::strip(&mut headers);
     }
     let content = if is_upgraded { Content::streamed(Body::Empty) } else { Content::streamed(body) };

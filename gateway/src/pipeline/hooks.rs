@@ -3,7 +3,7 @@
 use super::content::{Content, ContentError};
 use super::exchange::{Answer, Exchange, Flow};
 use super::plan::{EndpointStep, HookStep, ResponseStep};
-use super::query;
+use super::query::Query;
 use super::reject::Reject;
 use crate::message::body::BodyError;
 use crate::model::plugin::{FailureKind, OnFailure};
@@ -56,8 +56,10 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
     let hook = &step.hook;
     if let Some(bytes_max) = hook.function.body_bytes_max()
         && answer.upgrade.is_none()
+        && !exchange.is_bodiless(answer.status)
     {
-        let read = tokio::time::timeout_at(exchange.deadline().into(), answer.content.whole(&answer.headers, bytes_max)).await;
+        let read =
+            tokio::time::timeout_at(exchange.deadline().into(), answer.content.whole(&answer.headers, bytes_max)).await;
         match read {
             Ok(Ok(_)) => {}
             Ok(Err(ContentError::Body(error))) => return Err(Reject::ResponseBody(error)),
@@ -78,7 +80,9 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
             ResponseEdit::Status(status) => answer.status = status,
             ResponseEdit::Header(edit) => edit.apply(&mut answer.headers),
             ResponseEdit::Body(body) => answer.content.replace(body, &mut answer.headers),
-            ResponseEdit::SetVar(name, value) => set_var(&mut exchange.vars, name, value),
+            ResponseEdit::SetVar(name, value) => {
+                set_var(&mut exchange.vars, name, value).map_err(|reason| invalid(hook, reason))?;
+            }
             ResponseEdit::RemoveVar(name) => exchange.vars.retain(|(of, _)| *of != name),
         }
     }
@@ -129,11 +133,7 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
     match verdict {
         Verdict::Continue => Ok(Flow::Next),
         Verdict::Edit(Edits { request, session }) => {
-            edit_request(exchange, request).map_err(|reason| {
-                let source = CallError::new(FailureKind::BadOutput, reason);
-                step.metrics.failed(source.kind);
-                Reject::Plugin { plugin: step.function.generation.spec.name.clone(), hook: step.hook, source }
-            })?;
+            edit_request(exchange, request).map_err(|reason| invalid(step, reason))?;
             // Where there is no session, as on a keyless API, there is nothing to change.
             if let Some(of) = &mut exchange.session {
                 session.into_iter().for_each(|edit| of.apply(edit));
@@ -146,51 +146,73 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
         }
         Verdict::Reject(rejection) => {
             step.metrics.rejected();
-            Err(Reject::ByPlugin(rejection))
+            Err(Reject::ByPlugin(Box::new(rejection)))
         }
     }
+}
+
+/// A verdict that was valid in itself, but not for this request.
+pub fn invalid(step: &HookStep, reason: &str) -> Reject {
+    step.metrics.failed(FailureKind::BadOutput);
+    let source = CallError::new(FailureKind::BadOutput, reason);
+    Reject::Plugin { plugin: step.function.generation.spec.name.clone(), hook: step.hook, source }
 }
 
 /// Applies checked edits, in their order. An edit that only this exchange can judge may still be refused.
 pub fn edit_request(exchange: &mut Exchange, edits: Vec<RequestEdit>) -> Result<(), &'static str> {
+    // Taken apart at the first edit by name, put together at the end.
+    let mut query: Option<Query> = None;
     for edit in edits {
-        match edit {
-            RequestEdit::Method(method) => exchange.method = method,
-            RequestEdit::Path(path) => exchange.path = path,
-            RequestEdit::Query(query) => exchange.query = query,
-            RequestEdit::SetQueryParam(name, value) => {
-                exchange.query = Some(query::set(exchange.query.as_deref(), &name, &value));
+        if matches!(
+            edit,
+            RequestEdit::SetQueryParam(..) | RequestEdit::AppendQueryParam(..) | RequestEdit::RemoveQueryParam(_)
+        ) && query.is_none()
+        {
+            query = Some(Query::parse(exchange.query.as_deref()).map_err(|_| QUERY_TOO_LARGE)?);
+        }
+        match (edit, &mut query) {
+            (RequestEdit::SetQueryParam(name, value), Some(query)) => {
+                query.set(&name, &value).map_err(|_| QUERY_TOO_LARGE)?;
             }
-            RequestEdit::AppendQueryParam(name, value) => {
-                exchange.query = Some(query::append(exchange.query.as_deref(), &name, &value));
+            (RequestEdit::AppendQueryParam(name, value), Some(query)) => {
+                query.append(&name, &value).map_err(|_| QUERY_TOO_LARGE)?;
             }
-            RequestEdit::RemoveQueryParam(name) => {
-                exchange.query = query::remove(exchange.query.as_deref(), &name);
+            (RequestEdit::RemoveQueryParam(name), Some(query)) => query.remove(&name),
+            // Just made above.
+            (
+                RequestEdit::SetQueryParam(..) | RequestEdit::AppendQueryParam(..) | RequestEdit::RemoveQueryParam(_),
+                None,
+            ) => {}
+            (RequestEdit::Query(text), _) => {
+                query = None;
+                exchange.query = text;
             }
-            RequestEdit::Header(edit) => edit.apply(&mut exchange.headers),
-            RequestEdit::Body(body) => exchange.content.replace(body, &mut exchange.headers),
-            RequestEdit::Upstream(UpstreamOverride::Origin(origin)) => exchange.target = Some(origin),
-            RequestEdit::Upstream(UpstreamOverride::Api(_)) => {
+            (RequestEdit::Method(method), _) => exchange.method = method,
+            (RequestEdit::Path(path), _) => exchange.path = path,
+            (RequestEdit::Header(edit), _) => edit.apply(&mut exchange.headers),
+            (RequestEdit::Body(body), _) => exchange.content.replace(body, &mut exchange.headers),
+            (RequestEdit::Upstream(UpstreamOverride::Origin(origin)), _) => exchange.target = Some(origin),
+            (RequestEdit::Upstream(UpstreamOverride::Api(_)), _) => {
                 return Err("sending a request to another API is not offered by this version of the gateway");
             }
-            RequestEdit::SetVar(name, value) => set_var(&mut exchange.vars, name, value),
-            RequestEdit::RemoveVar(name) => exchange.vars.retain(|(of, _)| *of != name),
+            (RequestEdit::SetVar(name, value), _) => set_var(&mut exchange.vars, name, value)?,
+            (RequestEdit::RemoveVar(name), _) => exchange.vars.retain(|(of, _)| *of != name),
         }
-        if exchange.query.as_ref().is_some_and(|query| query.len() > QUERY_BYTES_MAX) {
-            return Err("the query grew beyond 64 KiB");
-        }
-        if exchange.vars.len() > VARS_MAX {
-            return Err("more than 64 variables in one request");
-        }
+    }
+    if let Some(query) = query {
+        exchange.query = query.into_text();
     }
     Ok(())
 }
 
-fn set_var(vars: &mut Vars, name: String, value: bytes::Bytes) {
+fn set_var(vars: &mut Vars, name: String, value: bytes::Bytes) -> Result<(), &'static str> {
+    let is_full = vars.len() >= VARS_MAX;
     match vars.iter_mut().find(|(of, _)| *of == name) {
         Some((_, of)) => *of = value,
+        None if is_full => return Err("more than 64 variables in one request"),
         None => vars.push((name, value)),
     }
+    Ok(())
 }
 
 impl From<Reply> for Answer {
@@ -200,5 +222,5 @@ impl From<Reply> for Answer {
     }
 }
 
-const QUERY_BYTES_MAX: usize = 64 << 10;
+const QUERY_TOO_LARGE: &str = "the query grew beyond 64 KiB or 1,000 parts";
 const VARS_MAX: usize = 64;

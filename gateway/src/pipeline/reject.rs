@@ -51,7 +51,7 @@ pub enum Reject {
     SessionInactive,
     /// A plugin rejected the request.
     #[error("rejected by a plugin")]
-    ByPlugin(Rejection),
+    ByPlugin(Box<Rejection>),
     /// A plugin failed.
     #[error("plugin `{plugin}` failed in `{hook}`: {source}")]
     Plugin {
@@ -140,8 +140,9 @@ impl Reject {
             Self::Unavailable => "Service unavailable",
             Self::RequestBody(BodyError::TooLarge { .. })
             | Self::Upstream(UpstreamError::RequestBody(BodyError::TooLarge { .. })) => "Request is too large",
-            Self::RequestBody(BodyError::Timeout)
-            | Self::Upstream(UpstreamError::RequestBody(BodyError::Timeout)) => "Request took too long",
+            Self::RequestBody(BodyError::Timeout) | Self::Upstream(UpstreamError::RequestBody(BodyError::Timeout)) => {
+                "Request took too long"
+            }
             Self::RequestBody(_) | Self::Upstream(UpstreamError::RequestBody(_)) => "Request body is not valid",
             Self::RequestCoding => "Content coding is not supported",
             Self::ResponseBody(_) | Self::ResponseCoding => "Upstream's answer is not usable",
@@ -242,14 +243,16 @@ mod tests {
 
     fn rejection(message: &str) -> Reject {
         let (status, headers) = (StatusCode::IM_A_TEAPOT, HeaderMap::new());
-        Reject::ByPlugin(Rejection { status, message: message.to_owned(), headers })
+        Reject::ByPlugin(Box::new(Rejection { status, message: message.to_owned(), headers }))
     }
 
     #[track_caller]
     fn check(message: &str, content_type: &'static str, expected: &str) {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let Body::Full(body) = rejection(message).respond(ErrorFormat::of(&headers)).into_body() else { panic!("no body") };
+        let Body::Full(body) = rejection(message).respond(ErrorFormat::of(&headers)).into_body() else {
+            panic!("no body")
+        };
         assert_eq!(body, expected);
     }
 

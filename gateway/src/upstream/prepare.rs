@@ -1,17 +1,18 @@
 //! The form that each protocol wants a request in.
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Request, Uri, Version};
 
 use super::error::UpstreamError;
 use super::target::Target;
 use crate::message::body::Body;
+use crate::message::hop;
 
 /// Path and query in the URI, and one `Cookie` field where HTTP/2 may split it (RFC 9113, section 8.2.3).
 pub(super) fn h1(request: &mut Request<Body>) {
     if request.version() == Version::HTTP_2 {
-        join_cookies(request.headers_mut());
+        hop::join_cookies(request.headers_mut());
     }
     // Only a request that was prepared for HTTP/2 and is sent again has an authority here.
     if let Some(host) = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
@@ -33,13 +34,4 @@ pub(super) fn h2(request: &mut Request<Body>, target: &Target) -> Result<(), Ups
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| UpstreamError::Protocol(None))?;
     *request.version_mut() = Version::HTTP_2;
     Ok(())
-}
-
-fn join_cookies(headers: &mut HeaderMap) {
-    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if cookies.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
-    {
-        headers.insert(header::COOKIE, joined);
-    }
 }

@@ -20,7 +20,7 @@ pub(super) struct File {
     /// Threads that serve requests. Default: one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) workers: Option<usize>,
-    /// Networks of proxies whose `X-Forwarded-*` and `Forwarded` are believed, such as `10.0.0.0/8`.
+    /// Networks of proxies whose `X-Forwarded-*` and `X-Request-Id` are believed, such as `10.0.0.0/8`.
     pub(super) trusted_proxies: Vec<String>,
     /// What callers may use.
     pub(super) limits: ServerLimits,
@@ -150,7 +150,7 @@ pub(super) struct Runtime {
     /// Bytes of memory that stay resident in a slot between calls. 0 gives all of it back.
     #[schemars(range(max = 1_073_741_824))]
     pub(super) keep_resident_bytes: usize,
-    /// Folder for compiled plugins. Default: none, plugins are compiled at each start.
+    /// Folder for compiled plugins. Default: `stile` in `$XDG_CACHE_HOME`, or in `~/.cache`.
     pub(super) cache_dir: Option<String>,
     /// Bytes of that folder.
     #[schemars(range(min = 1_048_576))]

@@ -1,0 +1,102 @@
+//! Faults that were found and mended, each with the request that showed it.
+
+use serde_json::json;
+use stile_tests::{Gateway, RawUpstream, Upstream, api, plugin};
+
+/// `Connection` was read after the plugins had run, so a caller could name away what they had set.
+#[tokio::test]
+async fn a_caller_cannot_take_away_what_a_plugin_sets() {
+    let upstream = Upstream::start();
+    let headers = plugin("headers").config(json!({ "set": { "x-consumer": "guest" } }));
+    let gateway = Gateway::with(api("orders").upstream(&upstream).pre(headers)).start().await;
+
+    let mut caller = gateway.raw().await;
+    caller.write("GET /orders/1 HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, x-consumer\r\n\r\n").await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+
+    assert_eq!(upstream.last().header("x-consumer"), Some("guest"));
+}
+
+/// With `h2c` the upstream would give the caller a connection whose requests no hook sees.
+#[tokio::test]
+async fn an_upgrade_to_anything_but_websocket_is_taken_off() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+
+    let mut caller = gateway.raw().await;
+    caller.write("GET /orders/1 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n").await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+
+    let seen = upstream.last();
+    assert_eq!((seen.header("upgrade"), seen.header("connection")), (None, None));
+}
+
+#[tokio::test]
+async fn a_change_of_protocol_that_nobody_asked_for_is_502() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).start().await;
+
+    let mut caller = gateway.raw().await;
+    caller.write("GET /orders/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut sent = upstream.accept().await;
+    sent.head().await;
+    sent.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n").await;
+
+    assert!(caller.head().await.starts_with("HTTP/1.1 502 "));
+}
+
+/// HTTP/2 may split the field; an HTTP/1.1 upstream must get it whole (RFC 9113, section 8.2.3).
+#[tokio::test]
+async fn cookies_that_came_apart_over_http2_leave_as_one() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+
+    let reply = gateway.get("/orders/1").http2().header("cookie", "a=1").header("cookie", "b=2").send().await;
+
+    assert_eq!(reply.status(), 200);
+    assert_eq!(upstream.last().header("cookie"), Some("a=1; b=2"));
+}
+
+/// The guard on `/items:secret` did not see `/items%3Asecret`, which the upstream reads as the same.
+#[tokio::test]
+async fn an_escape_does_not_pass_an_endpoint_guard() {
+    let upstream = Upstream::start();
+    let guard = plugin("virtual-endpoint").config(json!({ "body": { "guarded": true } }));
+    let gateway =
+        Gateway::with(api("orders").upstream(&upstream).strip().endpoint("GET", "/items:secret", guard)).start().await;
+
+    for path in ["/orders/items:secret", "/orders/items%3Asecret", "/orders/%69tems%3asecret/"] {
+        gateway.get(path).send().await;
+        assert_eq!(upstream.calls(), 0, "{path}");
+    }
+}
+
+/// Idle instances held their slots for ever, and another plugin's calls were busy for ever.
+#[tokio::test]
+async fn idle_instances_leave_room_for_other_plugins() {
+    let upstream = Upstream::start();
+    let ids = ["one", "two", "three", "four"];
+    let mut apis = ids.iter().map(|id| api(id).upstream(&upstream).pre("hello"));
+    let first = Gateway::with(apis.next().expect("four APIs"));
+    let builder = apis.fold(first, stile_tests::Builder::and).plugin("hello", "isolation", "reuse");
+    let gateway = builder.set("/runtime/instances_max", 2).start().await;
+
+    for id in ids {
+        for _ in 0..2 {
+            assert_eq!(gateway.get(&format!("/{id}/1")).send().await.status(), 200, "{id}");
+        }
+    }
+}
+
+/// The deadline of the whole request was only looked at when the next piece of the body came.
+#[tokio::test]
+async fn an_upload_that_stalls_ends_with_the_time_of_the_request() {
+    let upstream = RawUpstream::start().await;
+    let definition = api("orders").upstream_url(&upstream.url()).set("/request_timeout_ms", 300);
+    let gateway = Gateway::with(definition).start().await;
+
+    let mut caller = gateway.raw().await;
+    caller.write("POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nabc").await;
+
+    assert!(caller.head().await.starts_with("HTTP/1.1 504 "));
+}
