@@ -100,3 +100,19 @@ async fn an_upload_that_stalls_ends_with_the_time_of_the_request() {
 
     assert!(caller.head().await.starts_with("HTTP/1.1 504 "));
 }
+
+/// The connection closed after an early answer without having said so, and the next request ran into that.
+#[tokio::test]
+async fn an_answer_before_the_end_of_a_long_upload_says_that_the_connection_closes() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).start().await;
+
+    let mut caller = gateway.raw().await;
+    caller.write("POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nabc").await;
+    let mut sent = upstream.accept().await;
+    sent.head().await;
+    sent.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+
+    let head = caller.head().await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
+}

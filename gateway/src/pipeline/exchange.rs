@@ -104,6 +104,15 @@ impl RequestId {
     }
 }
 
+/// How much of the caller's body has not come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// Nothing: all has come.
+    Whole,
+    /// So many bytes, where that is known.
+    Left(Option<u64>),
+}
+
 /// Whether a step ends the way in.
 pub enum Flow {
     /// The next step.
@@ -161,6 +170,8 @@ pub struct Exchange {
     pub(super) upstream_time: Duration,
     pub(super) recording: Option<Box<Recording>>,
     pub(super) bytes_in: Rc<Cell<u64>>,
+    /// What is left of the caller's body.
+    pub(super) upload: Rc<Cell<Upload>>,
     pub(super) error_format: ErrorFormat,
     /// Whether its end has been told.
     pub(super) is_told: bool,
@@ -251,10 +262,12 @@ impl Exchange {
         let error_format = ErrorFormat::of(&parts.headers);
         let bytes_in = Rc::new(Cell::new(0));
         let recording = Recording::begin(&plan, &parts.headers);
+        let upload = Rc::new(Cell::new(Upload::Whole));
         let body = if body.is_end_stream() {
             Body::Empty
         } else {
-            super::finish::incoming(body, &plan, begun, bytes_in.clone(), recording.as_deref())
+            upload.set(Upload::Left(body.size_hint().exact()));
+            super::finish::incoming(body, &plan, begun, &bytes_in, &upload, recording.as_deref())
         };
         plan.metrics.begin();
         let exchange = Self {
@@ -281,6 +294,7 @@ impl Exchange {
             upstream_time: Duration::ZERO,
             recording,
             bytes_in,
+            upload,
             error_format,
             is_told: false,
             core: core.clone(),

@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{Method, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::analytics::{Capture, Recording};
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, Upload};
 use super::plan::Plan;
 use crate::message::body::{Body, BodyError};
 use crate::telemetry::log;
@@ -26,13 +26,15 @@ pub fn incoming(
     body: Incoming,
     plan: &Plan,
     begun: Instant,
-    bytes: Rc<Cell<u64>>,
+    bytes: &Rc<Cell<u64>>,
+    upload: &Rc<Cell<Upload>>,
     recording: Option<&Recording>,
 ) -> Body {
     let bytes_max = plan.api.request_body_bytes_max;
     let deadline = begun + plan.api.request_timeout;
     let capture = recording.map(|recording| recording.request_body.clone());
-    Body::wrap(Received { body, bytes, bytes_max, deadline, capture })
+    let (bytes, upload) = (bytes.clone(), upload.clone());
+    Body::wrap(Received { body, bytes, upload, bytes_max, deadline, capture })
 }
 
 /// See [`incoming`].
@@ -40,6 +42,7 @@ pub fn incoming(
 struct Received {
     body: Incoming,
     bytes: Rc<Cell<u64>>,
+    upload: Rc<Cell<Upload>>,
     bytes_max: u64,
     deadline: Instant,
     capture: Option<Capture>,
@@ -51,6 +54,8 @@ impl http_body::Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::Connection);
+        let is_whole = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
+        self.upload.set(if is_whole { Upload::Whole } else { Upload::Left(self.body.size_hint().exact()) });
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
@@ -88,6 +93,10 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
         });
     }
     let body = answer.content.into_body(&mut answer.headers);
+    if exchange.version < Version::HTTP_2 && !answer.status.is_informational() && is_long(exchange.upload.get()) {
+        // The connection will not read on past an answer, so its caller must not send another request.
+        answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let is_bodiless = exchange.is_bodiless(answer.status);
     if answer.status == StatusCode::NO_CONTENT {
         answer.headers.remove(CONTENT_LENGTH);
@@ -107,6 +116,16 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
     }
     response
 }
+
+/// Whether more of the caller's body is to come than the connection takes in along with a request's head.
+fn is_long(upload: Upload) -> bool {
+    match upload {
+        Upload::Whole => false,
+        Upload::Left(bytes) => bytes.is_none_or(|bytes| bytes > UPLOAD_BYTES_TAKEN),
+    }
+}
+
+const UPLOAD_BYTES_TAKEN: u64 = 8 << 10;
 
 /// The body of an answer; what is told of the request hangs on it.
 #[derive(Debug)]
