@@ -88,17 +88,7 @@ impl Use {
         view: RequestView<'_>,
         session: Option<&Session>,
     ) -> Outcome<Verdict> {
-        let arena = Bump::new();
-        let reads = &self.function.reads;
-        let context = lower::context(&arena, &facts, &self.api, reads);
-        let request = lower::request(&arena, &view, &reads.headers);
-        let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: WithSession<'_, hooks::post_auth::Action> =
-                self.generation.exports.handle(Hook::PostAuth, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
-        };
-        self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
+        self.with_session::<hooks::post_auth::Action>(Hook::PostAuth, worker, facts, view, session).await
     }
 
     /// Calls an `endpoint` function. `path_params` are the template's, decoded.
@@ -132,14 +122,29 @@ impl Use {
         view: RequestView<'_>,
         session: Option<&Session>,
     ) -> Outcome<Verdict> {
+        self.with_session::<hooks::post::Action>(Hook::Post, worker, facts, view, session).await
+    }
+
+    /// `post-auth` and `post` differ in the name of their action only.
+    async fn with_session<A>(
+        &self,
+        hook: Hook,
+        worker: &Worker,
+        facts: Facts<'_>,
+        view: RequestView<'_>,
+        session: Option<&Session>,
+    ) -> Outcome<Verdict>
+    where
+        A: wasmtime::component::Lift + Send + Sync + 'static,
+        SessionAction: From<A>,
+    {
         let arena = Bump::new();
         let reads = &self.function.reads;
         let context = lower::context(&arena, &facts, &self.api, reads);
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: WithSession<'_, hooks::post::Action> =
-                self.generation.exports.handle(Hook::Post, store, instance)?;
+            let handle: WithSession<'_, A> = self.generation.exports.handle(hook, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
         self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
