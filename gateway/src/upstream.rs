@@ -80,8 +80,8 @@ impl Upstreams {
     ///
     /// The request has an origin-form URI, a `Host`, and no hop-by-hop fields. The answer has none either. Dropping the
     /// future, or the answer's body before its end, closes the connection.
-    pub async fn send(&self, target: &Arc<Target>, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
-        let sent = self.exchange(target, request).await;
+    pub async fn send(&self, target: &Arc<Target>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+        let sent = self.exchange(target, &mut request).await;
         self.counted(sent)
     }
 
@@ -98,23 +98,26 @@ impl Upstreams {
         self.counted(sent)
     }
 
-    async fn exchange(&self, target: &Target, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+    /// The request is taken out of its place when it is sent, and put back to be sent once more: a request in every one
+    /// of these futures would make them twice as large, and they are moved.
+    async fn exchange(&self, target: &Target, request: &mut Request<Body>) -> Result<Response<Body>, UpstreamError> {
         // The gateway's own server answers an expectation when the body is first asked for.
         request.headers_mut().remove(header::EXPECT);
-        let upload = Upload::track(&mut request);
+        let upload = Upload::track(request);
         let upload = upload.as_ref();
         let slot = self.pool.slot(target);
 
         if let Some(lease) = slot.take().map_err(|Busy| busy(target))? {
             self.shared.counters.reused.fetch_add(1, Relaxed);
-            let spare = Spare::of(&request);
+            let spare = Spare::of(request);
             match attempt(lease, request, upload, target, &slot).await {
                 Ok(response) => return Ok(response),
-                Err(unanswered) => request = again(unanswered, spare, upload)?,
+                Err(unanswered) => *request = again(unanswered, spare, upload)?,
             }
             self.shared.counters.retries.fetch_add(1, Relaxed);
         }
-        let lease = self.open(target, &slot).await?;
+        // Boxed, as it is rare and large.
+        let lease = Box::pin(self.open(target, &slot)).await?;
         attempt(lease, request, upload, target, &slot).await.map_err(|unanswered| unanswered.error)
     }
 
@@ -199,7 +202,7 @@ impl Upstreams {
 
 async fn attempt(
     lease: Lease,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     upload: Option<&Rc<Upload>>,
     target: &Target,
     slot: &Rc<Slot>,
@@ -207,14 +210,14 @@ async fn attempt(
     let settings = &target.settings;
     let sent = match lease {
         Lease::H1(mut connection) => {
-            prepare::h1(&mut request);
+            prepare::h1(request);
             let sent = connection.send(request, upload, settings).await;
             sent.map(|response| {
                 response.map(|incoming| h1::reply_body(incoming, connection, Rc::clone(slot), settings))
             })
         }
         Lease::H2(ticket) => {
-            prepare::h2(&mut request, target)?;
+            prepare::h2(request, target)?;
             let connection = ticket.connection();
             let sent = h2::Connection::send(ticket, request, upload, settings).await;
             sent.inspect_err(|unanswered| {

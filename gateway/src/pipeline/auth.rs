@@ -23,7 +23,8 @@ pub async fn authenticate(step: &AuthStep, exchange: &mut Exchange) -> Result<Fl
     };
     let credential = value.as_deref().map(|value| CredentialView { place, name, value });
     let (facts, view) = exchange.seen_by(hook);
-    let outcome = hook.function.auth(&exchange.core.worker, facts, view, credential).await;
+    // Boxed: a session on its way out of the guest would make the future of every request larger.
+    let outcome = Box::pin(hook.function.auth(&exchange.core.worker, facts, view, credential)).await;
     // `continue` is refused for `auth` when a definition is read, so there always is a verdict or an error.
     let Some(verdict) = hooks::settle(hook, exchange, outcome)? else { return Err(Reject::CredentialUnknown) };
     exchange.credential = value;

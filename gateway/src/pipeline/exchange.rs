@@ -219,7 +219,7 @@ impl Exchange {
         apis: &Arc<Apis>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-    ) -> Result<(Self, Arc<Plan>), Unrouted> {
+    ) -> Result<(Box<Self>, Arc<Plan>), Unrouted> {
         let begun = Instant::now();
         let (mut parts, body) = request.into_parts();
         let host = without_port(peer.host(&parts.uri, &parts.headers).unwrap_or("")).to_ascii_lowercase();
@@ -270,7 +270,7 @@ impl Exchange {
             super::finish::incoming(body, &plan, begun, &bytes_in, &upload, recording.as_deref())
         };
         plan.metrics.begin();
-        let exchange = Self {
+        let exchange = Box::new(Self {
             client: core.trusted.client(&peer, &parts.headers),
             is_https: peer.scheme(&parts.headers) == "https",
             host,
@@ -300,7 +300,7 @@ impl Exchange {
             core: core.clone(),
             plan: plan.clone(),
             peer,
-        };
+        });
         Ok((exchange, plan))
     }
 

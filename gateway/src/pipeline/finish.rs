@@ -83,7 +83,7 @@ impl http_body::Body for Received {
 }
 
 /// Sends the answer off.
-pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
+pub fn respond(mut exchange: Box<Exchange>, mut answer: Answer) -> Response<Body> {
     if let (Some(client), Some(upstream)) = (exchange.upgrade.take(), answer.upgrade.take()) {
         let idle_timeout = exchange.plan.api.upstream.idle_timeout;
         tokio::task::spawn_local(async move {
@@ -179,7 +179,7 @@ impl http_body::Body for Leaving {
 
 /// Tells of a request when it is dropped: counters, log, record.
 struct Telling {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     status: StatusCode,
     bytes_out: u64,
     is_whole: bool,

@@ -12,7 +12,6 @@ use super::exchange::{Answer, Exchange};
 use super::plan::Plan;
 use super::reject::Reject;
 use crate::message::body::Body;
-use crate::message::hop;
 use crate::plugin::verdict::Made;
 use crate::upstream::UpstreamError;
 
@@ -29,6 +28,8 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
         exchange.headers.clone()
     };
     let is_upgrade = exchange.upgrade.is_some();
+    // Once, rather than with every field that is added.
+    headers.reserve(FIELDS_ADDED);
     host(plan, exchange, &mut headers);
     exchange.peer.tell_upstream(exchange.authority.clone(), &mut headers);
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
@@ -43,7 +44,7 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     let begun = Instant::now();
     let sent = async {
         if is_upgrade {
-            exchange.core.upstreams.send_upgrade(target, request).await
+            Box::pin(exchange.core.upstreams.send_upgrade(target, request)).await
         } else {
             exchange.core.upstreams.send(target, request).await.map(|response| (response, None))
         }
@@ -59,17 +60,13 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     let (response, upgraded) = answered.map_err(|error| failed(plan, error))?;
     plan.metrics.upstream_ended(exchange.upstream_time);
     let (parts, body) = response.into_parts();
-    let mut headers = parts.headers;
     let is_upgraded = upgraded.is_some();
-    if !is_upgraded {
-        // Nobody asked for another protocol.
-        if parts.status.is_informational() {
-            return Err(failed(plan, UpstreamError::Protocol(None)));
-        }
-        hop::strip(&mut headers);
+    // Nobody asked for another protocol.
+    if !is_upgraded && parts.status.is_informational() {
+        return Err(failed(plan, UpstreamError::Protocol(None)));
     }
     let content = if is_upgraded { Content::streamed(Body::Empty) } else { Content::streamed(body) };
-    Ok(Answer { status: parts.status, headers, content, made: Made::Upstream, upgrade: upgraded })
+    Ok(Answer { status: parts.status, headers: parts.headers, content, made: Made::Upstream, upgrade: upgraded })
 }
 
 fn failed(plan: &Plan, error: UpstreamError) -> Reject {
@@ -108,4 +105,6 @@ fn host(plan: &Plan, exchange: &Exchange, headers: &mut HeaderMap) {
     }
 }
 
+/// `Host`, `X-Forwarded-*` and `X-Request-Id`, of which a caller may have sent some.
+const FIELDS_ADDED: usize = 6;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -73,6 +73,7 @@ impl Use {
         let context = lower::context(&arena, &facts, &self.api, reads);
         let request = lower::request(&arena, &view, &reads.headers);
         let credential = credential.as_ref().map(lower::credential);
+        let credential = credential.as_ref();
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
             let handle: Auth<'_> = self.generation.exports.handle(Hook::Auth, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, credential)).await?.0)

@@ -123,8 +123,10 @@ impl Pool {
                 let slot =
                     permit(slots, wait_until, "all instances of the gateway are in use (`runtime.instances_max`)")
                         .await?;
-                let (store, instance) =
-                    call::instantiate(&self.generation, &self.identity, &worker.lane, &self.config, deadline).await?;
+                // Boxed: on the path of a reused instance it would only make every request's future larger.
+                let making =
+                    Box::pin(call::instantiate(&self.generation, &self.identity, &worker.lane, &self.config, deadline));
+                let (store, instance) = making.await?;
                 self.counters.made.fetch_add(1, Ordering::Relaxed);
                 Live { store, instance, calls: 0, _slot: slot }
             }

@@ -75,15 +75,15 @@ impl Connection {
         parked
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request, which is taken out of its place, and waits for the head of the answer.
     pub(super) async fn send(
         &mut self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         upload: Option<&Rc<Upload>>,
         settings: &Settings,
     ) -> Result<Response<Incoming>, Unanswered> {
         // Unconstrained, because running out of budget would be told to a waker that does nothing.
-        let mut reply = pin!(unconstrained(self.sender.try_send_request(request)));
+        let mut reply = pin!(unconstrained(self.sender.try_send_request(std::mem::take(request))));
         let mut sent = false;
         let mut wait = ReplyWait::new(settings.reply_timeout);
         std::future::poll_fn(|cx| {

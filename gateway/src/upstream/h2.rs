@@ -76,14 +76,14 @@ impl Connection {
         Some(Ticket(Rc::clone(self)))
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request, which is taken out of its place, and waits for the head of the answer.
     pub(super) async fn send(
         ticket: Ticket,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         upload: Option<&Rc<Upload>>,
         settings: &Settings,
     ) -> Result<Response<Body>, Unanswered> {
-        let reply = ticket.0.sender.borrow_mut().try_send_request(request);
+        let reply = ticket.0.sender.borrow_mut().try_send_request(std::mem::take(request));
         let mut reply = std::pin::pin!(reply);
         let mut deadline = Deadline::default();
         let mut wait = ReplyWait::new(settings.reply_timeout);

@@ -14,7 +14,7 @@ use crate::plugin::load::ApiFacts;
 use crate::plugin::verdict::{CredentialPlace, CredentialView, Facts, Made, RequestView, ResponseView};
 
 /// The context, with what the function reads of it.
-pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads: &Reads) -> types::Context<'a> {
+pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads: &Reads) -> &'a types::Context<'a> {
     let wanted = reads.context;
     let variables =
         if wanted.variables { arena.alloc_slice_fill_iter(api.variables.iter().map(pair)) } else { &mut [] };
@@ -23,7 +23,7 @@ pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads:
     } else {
         &[]
     };
-    types::Context {
+    arena.alloc(types::Context {
         time_ms: facts.time_ms,
         scheme: if facts.is_https { types::Scheme::Https } else { types::Scheme::Http },
         client_address: address(facts.client),
@@ -43,7 +43,7 @@ pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads:
         variables,
         vars,
         extra: &[],
-    }
+    })
 }
 
 fn pair((name, value): &(String, String)) -> (&str, &[u8]) {
@@ -58,20 +58,20 @@ fn address(ip: IpAddr) -> types::IpAddress {
 }
 
 /// The request, with what the function reads of it.
-pub fn request<'a>(arena: &'a Bump, view: &RequestView<'a>, selection: &'a HeaderSelection) -> types::Request<'a> {
-    types::Request {
+pub fn request<'a>(arena: &'a Bump, view: &RequestView<'a>, selection: &'a HeaderSelection) -> &'a types::Request<'a> {
+    arena.alloc(types::Request {
         method: method(view.method),
         path: view.path,
         query: view.query,
         headers: headers(arena, view.headers, selection),
         body: view.body,
         extra: &[],
-    }
+    })
 }
 
 /// The response, with what the function reads of it.
-pub fn response<'a>(arena: &'a Bump, view: &ResponseView<'a>, reads: &'a Reads) -> types::Response<'a> {
-    types::Response {
+pub fn response<'a>(arena: &'a Bump, view: &ResponseView<'a>, reads: &'a Reads) -> &'a types::Response<'a> {
+    arena.alloc(types::Response {
         status: view.status.as_u16(),
         origin: match view.origin {
             Made::Upstream => types::Origin::Upstream,
@@ -81,7 +81,7 @@ pub fn response<'a>(arena: &'a Bump, view: &ResponseView<'a>, reads: &'a Reads) 
         headers: headers(arena, view.headers, &reads.headers),
         body: view.body,
         extra: &[],
-    }
+    })
 }
 
 /// The credential.
@@ -131,7 +131,7 @@ fn headers<'a>(arena: &'a Bump, map: &'a HeaderMap, selection: &'a HeaderSelecti
 }
 
 /// The session.
-pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> types::SessionParam<'a> {
+pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> &'a types::SessionParam<'a> {
     let metadata = session.metadata.iter().map(|(name, value)| {
         let value = match value {
             serde_json::Value::String(text) => types::MetadataValueParam::Text(text),
@@ -139,7 +139,7 @@ pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> types::SessionParam
         };
         (name.as_str(), value)
     });
-    types::SessionParam {
+    arena.alloc(types::SessionParam {
         key_id: &session.key_id,
         organisation: &session.organisation,
         alias: &session.alias,
@@ -172,7 +172,7 @@ pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> types::SessionParam
         created_ms: session.created_ms,
         last_updated: &session.last_updated,
         extra: extensions(arena, &session.extra),
-    }
+    })
 }
 
 fn access_right<'a>(arena: &'a Bump, right: &'a AccessRight) -> types::AccessRightParam<'a> {
