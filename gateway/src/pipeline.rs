@@ -37,11 +37,11 @@ pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming
         Ok(begun) => begun,
         Err(unrouted) => return unrouted.respond(core),
     };
-    let answer = match attempt(&plan, &mut exchange).await {
+    let mut answer = match attempt(&plan, &mut exchange).await {
         Ok(answer) => answer,
         Err(reject) => exchange.refuse(&reject),
     };
-    let answer = finish_answer(&plan, &mut exchange, answer).await;
+    finish_answer(&plan, &mut exchange, &mut answer).await;
     finish::respond(exchange, answer)
 }
 
@@ -67,14 +67,13 @@ async fn attempt(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject>
 }
 
 /// The way out. A response hook that fails ends its answer with an error, which the hooks after it see as well.
-async fn finish_answer(plan: &Plan, exchange: &mut Exchange, mut answer: Answer) -> Answer {
+async fn finish_answer(plan: &Plan, exchange: &mut Exchange, answer: &mut Answer) {
     for hook in &plan.response {
         if hook.sees_only_upstream && answer.made != Made::Upstream {
             continue;
         }
-        if let Err(reject) = hooks::response(hook, exchange, &mut answer).await {
-            answer = exchange.refuse(&reject);
+        if let Err(reject) = hooks::response(hook, exchange, answer).await {
+            *answer = exchange.refuse(&reject);
         }
     }
-    answer
 }

@@ -115,12 +115,18 @@ impl Peer {
     }
 
     fn told_scheme(&self, headers: &HeaderMap) -> Option<&'static str> {
-        let told = headers.get(X_FORWARDED_PROTO).filter(|_| self.trusted)?.as_bytes();
+        if !self.trusted {
+            return None;
+        }
+        let told = headers.get(X_FORWARDED_PROTO)?.as_bytes();
         ["http", "https"].into_iter().find(|scheme| told.eq_ignore_ascii_case(scheme.as_bytes()))
     }
 
     fn told_host<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
-        headers.get(X_FORWARDED_HOST).filter(|host| self.trusted && is_host(host.as_bytes()))
+        if !self.trusted {
+            return None;
+        }
+        headers.get(X_FORWARDED_HOST).filter(|host| is_host(host.as_bytes()))
     }
 }
 

@@ -91,7 +91,7 @@ impl Recording {
             host: exchange.host.clone(),
             path: endpoint.map_or_else(|| exchange.path.clone(), |(_, template)| template.to_owned()),
             raw_path: exchange.path.clone(),
-            original_path: exchange.original_path.clone(),
+            original_path: exchange.original_uri.path().to_owned(),
             listen_path: api.listen.path.as_str().to_owned(),
             query: exchange.query.clone().unwrap_or_default(),
             content_length: i64::try_from(exchange.bytes_in.get()).unwrap_or(-1),

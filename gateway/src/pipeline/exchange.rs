@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
@@ -53,7 +53,7 @@ pub struct Core {
 /// Makes ids that no other worker or gateway makes.
 #[derive(Debug)]
 pub struct RequestIds {
-    prefix: u64,
+    prefix: [u8; 16],
     count: Cell<u64>,
 }
 
@@ -70,20 +70,31 @@ enum Id {
 impl RequestIds {
     /// Begins with a number drawn at random.
     pub fn new(prefix: u64) -> Self {
-        Self { prefix, count: Cell::new(0) }
+        Self { prefix: hexadecimal(prefix), count: Cell::new(0) }
     }
 
     fn next(&self) -> RequestId {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.count.set(self.count.get().wrapping_add(1));
-        let mut rest = (u128::from(self.prefix) << 64) | u128::from(self.count.get());
-        let mut digits = [b'0'; 32];
-        for digit in digits.iter_mut().rev() {
-            *digit = DIGITS.get(usize::try_from(rest & 15).unwrap_or(0)).copied().unwrap_or(b'0');
-            rest >>= 4;
-        }
+        let mut digits = [0; 32];
+        let (prefix, count) = digits.split_at_mut(16);
+        prefix.copy_from_slice(&self.prefix);
+        count.copy_from_slice(&hexadecimal(self.count.get()));
         RequestId(Id::Made(digits))
     }
+}
+
+/// Sixteen digits, all eight bytes at once.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    const ONES: u128 = 0x0101_0101_0101_0101_0101_0101_0101_0101;
+    // One half-byte to each byte.
+    let mut wide = u128::from(number);
+    wide = (wide | (wide << 32)) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    wide = (wide | (wide << 16)) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    wide = (wide | (wide << 8)) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    wide = (wide | (wide << 4)) & (ONES * 0x0f);
+    // Those above nine are letters: `a` is 39 beyond what follows `9`.
+    let letters = ((wide + ONES * 6) >> 4) & ONES;
+    (wide + ONES * u128::from(b'0') + letters * 39).to_be_bytes()
 }
 
 impl RequestId {
@@ -155,7 +166,7 @@ pub struct Exchange {
     /// As the caller sent it, whatever plugins made of it.
     pub(super) original_method: Method,
     /// As the caller sent it.
-    pub(super) original_path: String,
+    pub(super) original_uri: Uri,
     /// As the upstream will be asked for it, before its base path.
     pub(super) path: String,
     pub(super) query: Option<String>,
@@ -281,9 +292,9 @@ impl Exchange {
             version: parts.version,
             original_method: parts.method.clone(),
             method: parts.method,
-            original_path: parts.uri.path().to_owned(),
             path,
             query: parts.uri.query().map(str::to_owned),
+            original_uri: parts.uri,
             headers: parts.headers,
             content: Content::streamed(body),
             upgrade,
@@ -407,3 +418,18 @@ fn is_id(value: &HeaderValue) -> bool {
 }
 
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_thirty_two_hexadecimal_digits_that_count() {
+        for number in [0, 1, 9, 10, 15, 16, 0x0123_4567_89ab_cdef, 0xf0e1_d2c3_b4a5_9687, u64::MAX] {
+            assert_eq!(std::str::from_utf8(&hexadecimal(number)), Ok(&*format!("{number:016x}")));
+        }
+        let ids = RequestIds::new(0xab);
+        assert_eq!(ids.next().as_str(), "00000000000000ab0000000000000001");
+        assert_eq!(ids.next().as_str(), "00000000000000ab0000000000000002");
+    }
+}

@@ -230,7 +230,7 @@ impl Exchange {
                 request_id: self.id.as_str(),
                 client: self.client,
                 method: self.original_method.as_str(),
-                path: &self.original_path,
+                path: self.original_uri.path(),
                 protocol: self.version,
                 status,
                 bytes: bytes_out,

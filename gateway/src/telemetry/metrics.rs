@@ -268,7 +268,9 @@ impl ApiMetrics {
     pub fn ended(&self, status: u16, time: Duration, bytes_in: u64, bytes_out: u64) {
         self.in_flight.dec();
         self.seconds.observe(time.as_secs_f64());
-        self.request_body_bytes.inc_by(bytes_in);
+        if bytes_in > 0 {
+            self.request_body_bytes.inc_by(bytes_in);
+        }
         self.response_body_bytes.inc_by(bytes_out);
         if status == 200 {
             self.ok.inc();
