@@ -27,4 +27,8 @@ bench: plugins
 # Very many mixed requests through all hooks to a real nginx; every answer checked, memory watched
 soak requests="100000":
     .ci/need nginx
-    cargo run --package stile-tests --example soak -- {{ requests }}
+    cargo run --release --package stile-tests --example soak -- {{ requests }}
+
+# What h2spec says of the data port's HTTP/2, in cleartext and over TLS
+h2spec:
+    .ci/h2spec
