@@ -6,6 +6,7 @@
 mod check;
 mod connection;
 mod counters;
+mod linger;
 mod service;
 mod socket;
 mod stage;

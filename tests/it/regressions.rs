@@ -116,3 +116,61 @@ async fn an_answer_before_the_end_of_a_long_upload_says_that_the_connection_clos
     let head = caller.head().await.to_ascii_lowercase();
     assert!(head.starts_with("http/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
 }
+
+/// The gateway closed as soon as it had answered: a caller that reads only after it wrote lost the answer to a reset.
+#[tokio::test]
+async fn a_caller_that_writes_a_long_upload_first_gets_an_early_answer_whole() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).start().await;
+    let answer = "early ".repeat(20_000);
+
+    for round in 0..200 {
+        let mut caller = gateway.raw().await;
+        let request = long_upload("/orders/1");
+        let calling = async {
+            assert!(caller.try_write(request).await, "round {round}: the upload breaks off");
+            caller.rest().await
+        };
+        let answering = async {
+            let mut sent = upstream.accept().await;
+            sent.head().await;
+            sent.write(format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())).await;
+            sent
+        };
+        // The upstream never reads the upload, and does not close.
+        let (got, _sent) = tokio::join!(calling, answering);
+        assert!(got.starts_with("HTTP/1.1 403 ") && got.contains("connection: close\r\n"), "round {round}: {got:.200}");
+        assert!(got.ends_with(&answer), "round {round}: {} bytes", got.len());
+    }
+
+    gateway.metric_becomes("stile_lingering_closes_total", &[], 200.0).await;
+    assert!(gateway.metric("stile_lingering_closes_cut_total", &[]).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn a_caller_that_writes_a_long_upload_first_gets_refusals_and_plugins_answers() {
+    let upstream = Upstream::start();
+    let hello = plugin("virtual-endpoint").config(json!({ "body": { "hello": true } }));
+    let orders = api("orders").upstream(&upstream).strip().endpoint("PUT", "/1", hello);
+    let gateway =
+        Gateway::with(orders).and(api("small").upstream(&upstream).set("/request_body_bytes_max", 10)).start().await;
+
+    for round in 0..20 {
+        for (path, status) in [("/orders/1", 200), ("/nowhere", 404), ("/small/1", 413), ("/%zz", 400)] {
+            let mut caller = gateway.raw().await;
+            assert!(caller.try_write(long_upload(path)).await, "{path}, round {round}: the upload breaks off");
+            let got = caller.rest().await;
+            let is_whole = got.starts_with(&format!("HTTP/1.1 {status} ")) && got.ends_with('}');
+            assert!(is_whole && got.contains("connection: close\r\n"), "{path}, round {round}: {got}");
+        }
+    }
+
+    assert_eq!(upstream.calls(), 0);
+}
+
+fn long_upload(path: &str) -> Vec<u8> {
+    const BYTES: usize = 5 << 20;
+    let mut request = format!("PUT {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {BYTES}\r\n\r\n").into_bytes();
+    request.resize(request.len() + BYTES, b'x');
+    request
+}

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -93,9 +93,8 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
         });
     }
     let body = answer.content.into_body(&mut answer.headers);
-    if exchange.version < Version::HTTP_2 && !answer.status.is_informational() && is_long(exchange.upload.get()) {
-        // The connection will not read on past an answer, so its caller must not send another request.
-        answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !answer.status.is_informational() {
+        say_close(exchange.version, exchange.upload.get(), &mut answer.headers);
     }
     let is_bodiless = exchange.is_bodiless(answer.status);
     if answer.status == StatusCode::NO_CONTENT {
@@ -115,6 +114,14 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
         *response.body_mut() = Body::wrap(Leaving { body, expected, telling });
     }
     response
+}
+
+/// Tells a caller with more to send that its connection closes: it will not be read on past this answer for another
+/// request.
+pub(super) fn say_close(version: Version, upload: Upload, headers: &mut HeaderMap) {
+    if version < Version::HTTP_2 && is_long(upload) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// Whether more of the caller's body is to come than the connection takes in along with a request's head.

@@ -61,6 +61,10 @@ counters! {
     idle_timeouts,
     /// Connections closed because the caller did not read its answer.
     write_timeouts,
+    /// Connections read on after their last answer, because the caller was still sending.
+    lingering,
+    /// Of these, connections closed before the caller was done.
+    lingering_cut,
     /// HTTP/2 connections asked to end because of their age.
     aged,
     /// Requests over HTTP/1.
