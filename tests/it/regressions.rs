@@ -117,6 +117,20 @@ async fn an_answer_before_the_end_of_a_long_upload_says_that_the_connection_clos
     assert!(head.starts_with("http/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
 }
 
+/// hyper's client sends no body of unknown length with a GET unless it is told so: it was dropped without a word.
+#[tokio::test]
+async fn a_body_in_chunks_passes_with_get() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+
+    let mut caller = gateway.raw().await;
+    let body = "3\r\nabc\r\n0\r\n\r\n";
+    caller.write(format!("GET /orders/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}")).await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+
+    assert_eq!(upstream.last().body, "abc");
+}
+
 /// The gateway closed as soon as it had answered: a caller that reads only after it wrote lost the answer to a reset.
 #[tokio::test]
 async fn a_caller_that_writes_a_long_upload_first_gets_an_early_answer_whole() {
