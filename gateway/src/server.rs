@@ -10,6 +10,7 @@ mod linger;
 mod service;
 mod socket;
 mod stage;
+mod streams;
 mod watch;
 mod worker;
 

@@ -1,7 +1,9 @@
 //! Faults that were found and mended, each with the request that showed it.
 
+use std::time::Duration;
+
 use serde_json::json;
-use stile_tests::{Gateway, RawUpstream, Upstream, api, plugin};
+use stile_tests::{Answer, Gateway, RawUpstream, Upstream, api, plugin};
 
 /// `Connection` was read after the plugins had run, so a caller could name away what they had set.
 #[tokio::test]
@@ -98,7 +100,39 @@ async fn an_upload_that_stalls_ends_with_the_time_of_the_request() {
     let mut caller = gateway.raw().await;
     caller.write("POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nabc").await;
 
+    // It is the caller who is late (RFC 9110, section 15.5.9).
+    let answer = caller.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_read_an_upload_is_late_itself() {
+    let upstream = RawUpstream::start().await;
+    let definition = api("orders").upstream_url(&upstream.url()).set("/request_timeout_ms", 300);
+    let gateway = Gateway::with(definition.set("/request_body_bytes_max", 1 << 30)).start().await;
+
+    let mut caller = gateway.raw().await;
+    let endless = "POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n";
+    caller.write(endless).await;
+    let _sent = upstream.accept().await;
+    // More than all buffers on the way take, and then the caller has no more to say before it reads.
+    while tokio::time::timeout(Duration::from_millis(100), caller.try_write(vec![b'x'; 1 << 20])).await == Ok(true) {}
+
     assert!(caller.head().await.starts_with("HTTP/1.1 504 "));
+}
+
+/// While the window is shut nobody asks the answer's body for more, so its deadline was never looked at.
+#[tokio::test]
+async fn a_caller_that_keeps_its_window_shut_holds_a_request_no_longer_than_its_time() {
+    let upstream = Upstream::answering(|_| Answer::new(200).body(vec![b'x'; 1 << 20]));
+    let gateway = Gateway::with(api("orders").upstream(&upstream).set("/request_timeout_ms", 300)).start().await;
+
+    let reply = gateway.get("/orders/1").shut_window().try_send().await;
+
+    assert!(reply.is_err());
+    gateway.metric_becomes("stile_late_answers_total", &[], 1.0).await;
+    gateway.metric_becomes("stile_requests_in_flight", &[], 0.0).await;
+    gateway.metric_becomes("stile_requests_aborted_total", &[("api", "orders")], 1.0).await;
 }
 
 /// The connection closed after an early answer without having said so, and the next request ran into that.

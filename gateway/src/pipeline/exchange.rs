@@ -111,6 +111,8 @@ pub enum Upload {
     Whole,
     /// So many bytes, where that is known.
     Left(Option<u64>),
+    /// Some, and they were asked for: it is the caller who lets the gateway wait.
+    Awaited,
 }
 
 /// Whether a step ends the way in.

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use super::analytics::{Capture, Recording};
 use super::exchange::{Answer, Exchange, Upload};
 use super::plan::Plan;
-use crate::message::body::{Body, BodyError};
+use crate::message::body::{Body, BodyError, LeaveBy};
 use crate::telemetry::log;
 use crate::upstream::splice;
 
@@ -54,8 +54,11 @@ impl http_body::Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::Connection);
-        let is_whole = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
-        self.upload.set(if is_whole { Upload::Whole } else { Upload::Left(self.body.size_hint().exact()) });
+        self.upload.set(match &polled {
+            Poll::Pending => Upload::Awaited,
+            Poll::Ready(Some(_)) if !self.body.is_end_stream() => Upload::Left(self.body.size_hint().exact()),
+            Poll::Ready(_) => Upload::Whole,
+        });
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
@@ -105,6 +108,9 @@ pub fn respond(mut exchange: Exchange, mut answer: Answer) -> Response<Body> {
         telling.capture = recording.response(&answer.headers);
     }
     let mut response = Response::new(Body::Empty);
+    if telling.exchange.version == Version::HTTP_2 {
+        response.extensions_mut().insert(LeaveBy(telling.exchange.deadline()));
+    }
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     if is_bodiless || body.is_end_stream() {
@@ -128,6 +134,7 @@ pub(super) fn say_close(version: Version, upload: Upload, headers: &mut HeaderMa
 fn is_long(upload: Upload) -> bool {
     match upload {
         Upload::Whole => false,
+        Upload::Awaited => true,
         Upload::Left(bytes) => bytes.is_none_or(|bytes| bytes > UPLOAD_BYTES_TAKEN),
     }
 }

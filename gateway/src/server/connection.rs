@@ -9,7 +9,6 @@ use std::task::Poll;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -20,6 +19,7 @@ use super::linger::linger;
 use super::service::Service;
 use super::socket::{Activity, Socket, Stream};
 use super::stage::Stage;
+use super::streams::Streams;
 use super::watch::{Verdict, Watch};
 use super::worker::Worker;
 use crate::message::body::Body;
@@ -171,23 +171,13 @@ where
     }
 }
 
-impl<F, Fut> Connection for http2::Connection<Socket, Service<F>, Local>
+impl<F, Fut> Connection for http2::Connection<Socket, Service<F>, Streams>
 where
     F: Fn(Request<Incoming>, Rc<Peer>) -> Fut + 'static,
     Fut: Future<Output = Response<Body>> + 'static,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
-    }
-}
-
-/// Runs HTTP/2's streams on their own core.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Local;
-
-impl<T: Future<Output: 'static> + 'static> Executor<T> for Local {
-    fn execute(&self, task: T) {
-        tokio::task::spawn_local(task);
     }
 }
 
