@@ -195,6 +195,28 @@ async fn a_caller_that_writes_a_long_upload_first_gets_an_early_answer_whole() {
     assert!(gateway.metric("stile_lingering_closes_cut_total", &[]).abs() < f64::EPSILON);
 }
 
+/// What the gateway still wrote to such an upstream failed before the answer was read, and the caller got 502.
+#[tokio::test]
+async fn an_early_answer_of_an_upstream_that_closes_at_once_arrives() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).start().await;
+
+    for round in 0..200 {
+        let mut caller = gateway.raw().await;
+        let calling = async {
+            assert!(caller.try_write(long_upload("/orders/1")).await, "round {round}: the upload breaks off");
+            caller.rest().await
+        };
+        let answering = async {
+            let mut sent = upstream.accept().await;
+            sent.head().await;
+            sent.write("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno").await;
+        };
+        let (got, ()) = tokio::join!(calling, answering);
+        assert!(got.starts_with("HTTP/1.1 403 ") && got.ends_with("\r\n\r\nno"), "round {round}: {got}");
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_writes_a_long_upload_first_gets_refusals_and_plugins_answers() {
     let upstream = Upstream::start();

@@ -47,7 +47,8 @@ pub(super) struct Unanswered {
 }
 
 impl Connection {
-    pub(super) async fn new(stream: Stream, place: Place) -> Result<Box<Self>, UpstreamError> {
+    pub(super) async fn new(mut stream: Stream, place: Place) -> Result<Box<Self>, UpstreamError> {
+        stream.hear_out();
         let (sender, driver) = builder().handshake(TokioIo::new(stream)).await?;
         let (deadline, idle_since) = (Deadline::default(), Instant::now());
         Ok(Box::new(Self { sender, driver, ended: false, is_old: false, deadline, idle_since, place }))

@@ -487,6 +487,39 @@ fn answer_before_the_end_of_the_request_body_arrives() {
     });
 }
 
+/// The writes after the close fail before anybody looks whether there is something to read.
+#[test]
+fn answer_of_an_upstream_that_closes_with_the_upload_unread_arrives() {
+    on_core(async {
+        let upstream = scripted(|_, mut tcp| async move {
+            read_head(&mut tcp).await;
+            answer(&mut tcp, "HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!").await;
+        })
+        .await;
+        let client = Client::new(&upstream);
+        for _ in 0..50 {
+            let body = Body::full(vec![b'x'; 5 << 20]);
+            let response = client.send(request(Method::POST, "/", body)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(whole(response).await.unwrap().bytes, "no!");
+        }
+        assert_eq!(client.shared.counters().open.load(SeqCst), 0);
+    });
+}
+
+#[test]
+fn upstream_that_closes_without_an_answer_is_closed_whatever_is_left_to_send() {
+    on_core(async {
+        let upstream = scripted(|_, mut tcp| async move { drop(read_head(&mut tcp).await) }).await;
+        let client = Client::new(&upstream);
+        for _ in 0..50 {
+            let body = Body::full(vec![b'x'; 5 << 20]);
+            let error = client.send(request(Method::POST, "/", body)).await.unwrap_err();
+            assert_eq!(error.kind(), "closed");
+        }
+    });
+}
+
 #[test]
 fn large_bodies_stream_both_ways_at_once() {
     on_core(async {
