@@ -111,11 +111,16 @@ impl Drop for AdminHandle {
 async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stopped: oneshot::Receiver<()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accepting = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        // Strangers may hold all places, so the end is waited for beside both.
+        let (place, accepted) = tokio::select! {
+            accepted = accepting => accepted,
             _ = &mut stopped => return,
         };
+        let Ok(place) = place else { return };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -191,3 +196,36 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn stopping_does_not_wait_for_callers_that_hold_all_places() {
+        let readiness = || Readiness { is_ready: true, is_draining: false, details: Vec::new() };
+        let state = AdminState { readiness: Arc::new(readiness), metrics: Arc::new(String::new) };
+        let handle = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().serve(state).unwrap();
+        let hold = |_| {
+            let mut stream = TcpStream::connect(handle.address).unwrap();
+            stream.write_all(b"GET /live HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            // An answer shows that the place is taken.
+            stream.read_exact(&mut [0; 12]).unwrap();
+            stream
+        };
+        let _held: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(hold).collect();
+        let (ended, has_ended) = mpsc::channel();
+
+        std::thread::spawn(move || {
+            drop(handle);
+            ended.send(()).unwrap();
+        });
+
+        // Sooner than the places come free by themselves.
+        has_ended.recv_timeout(HEADER_TIMEOUT / 2).unwrap();
+    }
+}

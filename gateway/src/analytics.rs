@@ -4,8 +4,12 @@
 
 pub mod json;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,26 +147,25 @@ fn write_all(queue: &Receiver<Vec<Record>>, target: &mut Target, counters: &Coun
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        let written = match target {
-            Target::Off => Ok(()),
+        let (written, ended) = match target {
+            Target::Off => (count, Ok(())),
             Target::Log => {
                 records
                     .iter()
                     .for_each(|record| tracing::info!(target: "stile::analytics", record = %json::line(record)));
-                Ok(())
+                (count, Ok(()))
             }
             Target::File(file) => file.write(&records),
         };
-        match written {
-            Ok(()) => counters.written.fetch_add(count, Ordering::Relaxed),
-            Err(error) => {
-                if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
-                    complained = Some(Instant::now());
-                    tracing::error!(%error, records = count, "analytics records lost");
-                }
-                counters.failed.fetch_add(count, Ordering::Relaxed)
+        counters.written.fetch_add(written, Ordering::Relaxed);
+        if let Err(error) = ended {
+            let lost = count.saturating_sub(written);
+            if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
+                complained = Some(Instant::now());
+                tracing::error!(%error, records = lost, "analytics records lost");
             }
-        };
+            counters.failed.fetch_add(lost, Ordering::Relaxed);
+        }
         done(count);
     }
 }
@@ -170,25 +173,64 @@ fn write_all(queue: &Receiver<Vec<Record>>, target: &mut Target, counters: &Coun
 /// A file that others may rename or remove under it, as log rotation does.
 struct LogFile {
     path: PathBuf,
-    file: BufWriter<File>,
+    /// Without a buffer of its own: what was counted as lost must not appear later.
+    file: File,
     inode: u64,
+    /// The last write ended within a line.
+    is_torn: bool,
 }
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let inode = file.metadata()?.ino();
-        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), inode })
+        Ok(Self { path: path.to_owned(), file, inode, is_torn: false })
     }
 
-    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+    /// Writes records, a line each: how many are whole in the file, and why the others are not.
+    fn write(&mut self, records: &[Record]) -> (u64, io::Result<()>) {
+        if let Err(error) = self.follow() {
+            return (0, Err(error));
+        }
+        let mut text = String::new();
+        if self.is_torn {
+            // The half line stays, but spoils no other.
+            text.push('\n');
+        }
+        let mut ends = Vec::with_capacity(records.len());
+        for record in records {
+            text.push_str(&json::line(record));
+            text.push('\n');
+            ends.push(text.len());
+        }
+        let (written, ended) = self.write_text(text.as_bytes());
+        if let Some(last) = written.checked_sub(1) {
+            self.is_torn = text.as_bytes().get(last) != Some(&b'\n');
+        }
+        let whole = ends.iter().filter(|end| **end <= written).count();
+        (u64::try_from(whole).unwrap_or(u64::MAX), ended)
+    }
+
+    /// How many bytes were written, and why not all.
+    fn write_text(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Opens the file anew where its name means another one by now, or none.
+    fn follow(&mut self) -> io::Result<()> {
         if std::fs::metadata(&self.path).map(|metadata| metadata.ino()).ok() != Some(self.inode) {
             *self = Self::open(&self.path)?;
         }
-        for record in records {
-            writeln!(self.file, "{}", json::line(record))?;
-        }
-        self.file.flush()
+        Ok(())
     }
 }
 

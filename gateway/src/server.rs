@@ -6,9 +6,11 @@
 mod check;
 mod connection;
 mod counters;
+mod linger;
 mod service;
 mod socket;
 mod stage;
+mod streams;
 mod watch;
 mod worker;
 

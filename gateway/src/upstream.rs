@@ -131,6 +131,7 @@ impl Upstreams {
         }
         request.headers_mut().remove(header::EXPECT);
         let upload = Upload::track(&mut request);
+        prepare::frame(&mut request);
         let (mut stream, place) = self.connect(target, Offer::H1).await?;
         stream.hold(place);
         let (mut sender, driver) = h1::builder().handshake(TokioIo::new(stream)).await?;

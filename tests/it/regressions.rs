@@ -1,7 +1,9 @@
 //! Faults that were found and mended, each with the request that showed it.
 
+use std::time::Duration;
+
 use serde_json::json;
-use stile_tests::{Gateway, RawUpstream, Upstream, api, plugin};
+use stile_tests::{Answer, Gateway, RawUpstream, Upstream, api, plugin};
 
 /// `Connection` was read after the plugins had run, so a caller could name away what they had set.
 #[tokio::test]
@@ -98,7 +100,39 @@ async fn an_upload_that_stalls_ends_with_the_time_of_the_request() {
     let mut caller = gateway.raw().await;
     caller.write("POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nabc").await;
 
+    // It is the caller who is late (RFC 9110, section 15.5.9).
+    let answer = caller.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_read_an_upload_is_late_itself() {
+    let upstream = RawUpstream::start().await;
+    let definition = api("orders").upstream_url(&upstream.url()).set("/request_timeout_ms", 300);
+    let gateway = Gateway::with(definition.set("/request_body_bytes_max", 1 << 30)).start().await;
+
+    let mut caller = gateway.raw().await;
+    let endless = "POST /orders/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n";
+    caller.write(endless).await;
+    let _sent = upstream.accept().await;
+    // More than all buffers on the way take, and then the caller has no more to say before it reads.
+    while tokio::time::timeout(Duration::from_millis(100), caller.try_write(vec![b'x'; 1 << 20])).await == Ok(true) {}
+
     assert!(caller.head().await.starts_with("HTTP/1.1 504 "));
+}
+
+/// While the window is shut nobody asks the answer's body for more, so its deadline was never looked at.
+#[tokio::test]
+async fn a_caller_that_keeps_its_window_shut_holds_a_request_no_longer_than_its_time() {
+    let upstream = Upstream::answering(|_| Answer::new(200).body(vec![b'x'; 1 << 20]));
+    let gateway = Gateway::with(api("orders").upstream(&upstream).set("/request_timeout_ms", 300)).start().await;
+
+    let reply = gateway.get("/orders/1").shut_window().try_send().await;
+
+    assert!(reply.is_err());
+    gateway.metric_becomes("stile_late_answers_total", &[], 1.0).await;
+    gateway.metric_becomes("stile_requests_in_flight", &[], 0.0).await;
+    gateway.metric_becomes("stile_requests_aborted_total", &[("api", "orders")], 1.0).await;
 }
 
 /// The connection closed after an early answer without having said so, and the next request ran into that.
@@ -115,4 +149,98 @@ async fn an_answer_before_the_end_of_a_long_upload_says_that_the_connection_clos
 
     let head = caller.head().await.to_ascii_lowercase();
     assert!(head.starts_with("http/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
+}
+
+/// hyper's client sends no body of unknown length with a GET unless it is told so: it was dropped without a word.
+#[tokio::test]
+async fn a_body_in_chunks_passes_with_get() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+
+    let mut caller = gateway.raw().await;
+    let body = "3\r\nabc\r\n0\r\n\r\n";
+    caller.write(format!("GET /orders/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}")).await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+
+    assert_eq!(upstream.last().body, "abc");
+}
+
+/// The gateway closed as soon as it had answered: a caller that reads only after it wrote lost the answer to a reset.
+#[tokio::test]
+async fn a_caller_that_writes_a_long_upload_first_gets_an_early_answer_whole() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).start().await;
+    let answer = "early ".repeat(20_000);
+
+    for round in 0..200 {
+        let mut caller = gateway.raw().await;
+        let request = long_upload("/orders/1");
+        let calling = async {
+            assert!(caller.try_write(request).await, "round {round}: the upload breaks off");
+            caller.rest().await
+        };
+        let answering = async {
+            let mut sent = upstream.accept().await;
+            sent.head().await;
+            sent.write(format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())).await;
+            sent
+        };
+        // The upstream never reads the upload, and does not close.
+        let (got, _sent) = tokio::join!(calling, answering);
+        assert!(got.starts_with("HTTP/1.1 403 ") && got.contains("connection: close\r\n"), "round {round}: {got:.200}");
+        assert!(got.ends_with(&answer), "round {round}: {} bytes", got.len());
+    }
+
+    gateway.metric_becomes("stile_lingering_closes_total", &[], 200.0).await;
+    assert!(gateway.metric("stile_lingering_closes_cut_total", &[]).abs() < f64::EPSILON);
+}
+
+/// What the gateway still wrote to such an upstream failed before the answer was read, and the caller got 502.
+#[tokio::test]
+async fn an_early_answer_of_an_upstream_that_closes_at_once_arrives() {
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::with(api("orders").upstream_url(&upstream.url())).start().await;
+
+    for round in 0..200 {
+        let mut caller = gateway.raw().await;
+        let calling = async {
+            assert!(caller.try_write(long_upload("/orders/1")).await, "round {round}: the upload breaks off");
+            caller.rest().await
+        };
+        let answering = async {
+            let mut sent = upstream.accept().await;
+            sent.head().await;
+            sent.write("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno").await;
+        };
+        let (got, ()) = tokio::join!(calling, answering);
+        assert!(got.starts_with("HTTP/1.1 403 ") && got.ends_with("\r\n\r\nno"), "round {round}: {got}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_writes_a_long_upload_first_gets_refusals_and_plugins_answers() {
+    let upstream = Upstream::start();
+    let hello = plugin("virtual-endpoint").config(json!({ "body": { "hello": true } }));
+    let orders = api("orders").upstream(&upstream).strip().endpoint("PUT", "/1", hello);
+    let gateway =
+        Gateway::with(orders).and(api("small").upstream(&upstream).set("/request_body_bytes_max", 10)).start().await;
+
+    for round in 0..20 {
+        for (path, status) in [("/orders/1", 200), ("/nowhere", 404), ("/small/1", 413), ("/%zz", 400)] {
+            let mut caller = gateway.raw().await;
+            assert!(caller.try_write(long_upload(path)).await, "{path}, round {round}: the upload breaks off");
+            let got = caller.rest().await;
+            let is_whole = got.starts_with(&format!("HTTP/1.1 {status} ")) && got.ends_with('}');
+            assert!(is_whole && got.contains("connection: close\r\n"), "{path}, round {round}: {got}");
+        }
+    }
+
+    assert_eq!(upstream.calls(), 0);
+}
+
+fn long_upload(path: &str) -> Vec<u8> {
+    const BYTES: usize = 5 << 20;
+    let mut request = format!("PUT {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {BYTES}\r\n\r\n").into_bytes();
+    request.resize(request.len() + BYTES, b'x');
+    request
 }

@@ -22,6 +22,7 @@ pub struct Call {
     address: SocketAddr,
     tls: Option<SelfSigned>,
     is_http2: bool,
+    is_shut: bool,
     host: Option<String>,
     request: Request<Body>,
 }
@@ -31,7 +32,7 @@ impl Call {
         let mut request = Request::new(full(Bytes::new()));
         *request.method_mut() = Method::from_bytes(method.as_bytes()).expect("a method");
         *request.uri_mut() = path.parse().expect("a path");
-        Self { address, tls, is_http2: false, host: None, request }
+        Self { address, tls, is_http2: false, is_shut: false, host: None, request }
     }
 
     /// Adds a header.
@@ -81,6 +82,13 @@ impl Call {
         self
     }
 
+    /// Speaks HTTP/2 and takes no byte of the answer's body.
+    #[must_use]
+    pub fn shut_window(mut self) -> Self {
+        self.is_shut = true;
+        self.http2()
+    }
+
     /// Sends it and reads the answer to its end.
     pub async fn send(self) -> Reply {
         self.try_send().await.unwrap_or_else(|error| panic!("no answer: {error}"))
@@ -114,8 +122,11 @@ impl Call {
         if self.is_http2 {
             let uri = format!("{scheme}://{host}{}", self.request.uri());
             *self.request.uri_mut() = uri.parse().expect("a URI");
-            let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-            let (mut sender, connection) = handshake.await?;
+            let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+            if self.is_shut {
+                builder.initial_stream_window_size(0);
+            }
+            let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);
             let begun = Instant::now();
             return read(begun, sender.send_request(self.request).await?).await;

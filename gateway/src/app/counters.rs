@@ -39,6 +39,9 @@ pub(super) fn register(
     read!(Counter "header_timeouts", "Connections closed because a head did not come in time", server.totals().header_timeouts);
     read!(Counter "idle_timeouts", "Connections closed because they were idle too long", server.totals().idle_timeouts);
     read!(Counter "write_timeouts", "Connections closed because the caller did not read its answer", server.totals().write_timeouts);
+    read!(Counter "late_answers", "Answers over HTTP/2 given up, because the caller did not take them in time", server.totals().late_answers);
+    read!(Counter "lingering_closes", "Connections read on after their last answer, because the caller was still sending", server.totals().lingering);
+    read!(Counter "lingering_closes_cut", "Of these, closed before the caller was done", server.totals().lingering_cut);
     read!(Counter "heads_too_large", "Requests whose head was too long or had too many fields", server.totals().heads_too_large);
     read!(Counter "protocol_errors", "Requests and connections that broke the protocol", server.totals().protocol_errors);
     read!(Counter "requests_http1", "Requests over HTTP/1", server.totals().requests_http1);

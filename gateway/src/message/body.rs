@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -22,6 +23,11 @@ pub enum Body {
     /// With something done on the way: counted, timed, limited, given back to a pool at its end.
     Wrapped(Wrapped),
 }
+
+/// By when an answer has to have left as a whole; among the extensions of an HTTP/2 response. The body itself cannot see
+/// to it: nobody asks it for more while the caller takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaveBy(pub Instant);
 
 type Wrapped = Pin<Box<dyn WrappedBody>>;
 

@@ -71,6 +71,13 @@ pub struct ServerLimits {
     pub http2_streams_max: u32,
     /// Age at which an HTTP/2 connection is asked to end (`GOAWAY`).
     pub http2_connection_age_max: Duration,
+    /// After an answer that left before its request had come as a whole: how long the caller may be silent while what
+    /// it still sends is read and dropped.
+    pub linger_timeout: Duration,
+    /// How long that may take in all.
+    pub linger_time_max: Duration,
+    /// How much may come.
+    pub linger_bytes_max: u64,
     /// How long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
 }
@@ -87,6 +94,9 @@ impl Default for ServerLimits {
             tls_handshake_timeout: Duration::from_secs(10),
             http2_streams_max: 128,
             http2_connection_age_max: Duration::from_secs(3600),
+            linger_timeout: Duration::from_secs(5),
+            linger_time_max: Duration::from_secs(30),
+            linger_bytes_max: 64 << 20,
             drain_timeout: Duration::from_secs(30),
         }
     }

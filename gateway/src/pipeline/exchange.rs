@@ -122,6 +122,8 @@ pub enum Upload {
     Whole,
     /// So many bytes, where that is known.
     Left(Option<u64>),
+    /// Some, and they were asked for: it is the caller who lets the gateway wait.
+    Awaited,
 }
 
 /// Whether a step ends the way in.
@@ -196,12 +198,14 @@ pub struct Unrouted {
     headers: HeaderMap,
     peer: Rc<Peer>,
     version: Version,
+    upload: Upload,
 }
 
 impl Unrouted {
     /// The answer, with its line in the log.
     pub fn respond(self, core: &Core) -> Response<Body> {
-        let response = self.reject.respond(ErrorFormat::of(&self.headers));
+        let mut response = self.reject.respond(ErrorFormat::of(&self.headers));
+        super::finish::say_close(self.version, self.upload, response.headers_mut());
         let status = response.status().as_u16();
         core.metrics.unrouted(status, self.reject.reason());
         if log::wants(core.access, status) {
@@ -252,7 +256,8 @@ impl Exchange {
             Err(reject) => {
                 let path = parts.uri.path().to_owned();
                 let (method, headers, version) = (parts.method, parts.headers, parts.version);
-                return Err(Unrouted { reject, method, path, headers, peer, version });
+                let upload = if body.is_end_stream() { Upload::Whole } else { Upload::Left(body.size_hint().exact()) };
+                return Err(Unrouted { reject, method, path, headers, peer, version, upload });
             }
         };
         let id = match parts.headers.get("x-request-id") {

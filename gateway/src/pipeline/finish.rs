@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::analytics::{Capture, Recording};
 use super::exchange::{Answer, Exchange, Upload};
 use super::plan::Plan;
-use crate::message::body::{Body, BodyError};
+use crate::message::body::{Body, BodyError, LeaveBy};
 use crate::telemetry::log;
 use crate::upstream::splice;
 
@@ -54,8 +54,11 @@ impl http_body::Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::Connection);
-        let is_whole = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
-        self.upload.set(if is_whole { Upload::Whole } else { Upload::Left(self.body.size_hint().exact()) });
+        self.upload.set(match &polled {
+            Poll::Pending => Upload::Awaited,
+            Poll::Ready(Some(_)) if !self.body.is_end_stream() => Upload::Left(self.body.size_hint().exact()),
+            Poll::Ready(_) => Upload::Whole,
+        });
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
@@ -93,9 +96,8 @@ pub fn respond(mut exchange: Box<Exchange>, mut answer: Answer) -> Response<Body
         });
     }
     let body = answer.content.into_body(&mut answer.headers);
-    if exchange.version < Version::HTTP_2 && !answer.status.is_informational() && is_long(exchange.upload.get()) {
-        // The connection will not read on past an answer, so its caller must not send another request.
-        answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !answer.status.is_informational() {
+        say_close(exchange.version, exchange.upload.get(), &mut answer.headers);
     }
     let is_bodiless = exchange.is_bodiless(answer.status);
     if answer.status == StatusCode::NO_CONTENT {
@@ -106,6 +108,9 @@ pub fn respond(mut exchange: Box<Exchange>, mut answer: Answer) -> Response<Body
         telling.capture = recording.response(&answer.headers);
     }
     let mut response = Response::new(Body::Empty);
+    if telling.exchange.version == Version::HTTP_2 {
+        response.extensions_mut().insert(LeaveBy(telling.exchange.deadline()));
+    }
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     if is_bodiless || body.is_end_stream() {
@@ -117,10 +122,19 @@ pub fn respond(mut exchange: Box<Exchange>, mut answer: Answer) -> Response<Body
     response
 }
 
+/// Tells a caller with more to send that its connection closes: it will not be read on past this answer for another
+/// request.
+pub(super) fn say_close(version: Version, upload: Upload, headers: &mut HeaderMap) {
+    if version < Version::HTTP_2 && is_long(upload) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// Whether more of the caller's body is to come than the connection takes in along with a request's head.
 fn is_long(upload: Upload) -> bool {
     match upload {
         Upload::Whole => false,
+        Upload::Awaited => true,
         Upload::Left(bytes) => bytes.is_none_or(|bytes| bytes > UPLOAD_BYTES_TAKEN),
     }
 }

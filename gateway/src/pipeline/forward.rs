@@ -8,10 +8,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::content::Content;
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, Upload};
 use super::plan::Plan;
 use super::reject::Reject;
-use crate::message::body::Body;
+use crate::message::body::{Body, BodyError};
 use crate::plugin::verdict::Made;
 use crate::upstream::UpstreamError;
 
@@ -52,7 +52,7 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     // One timer is enough: the whole request's is only set where it ends before the reply's own, or where the caller may
     // take its time with the body.
     let answered = if is_streamed || exchange.deadline() < begun + plan.api.upstream.reply_timeout {
-        tokio::time::timeout_at(exchange.deadline().into(), sent).await.map_err(|_| Reject::Timeout)?
+        tokio::time::timeout_at(exchange.deadline().into(), sent).await.map_err(|_| late(exchange))?
     } else {
         sent.await
     };
@@ -67,6 +67,14 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     }
     let content = if is_upgraded { Content::streamed(Body::Empty) } else { Content::streamed(body) };
     Ok(Answer { status: parts.status, headers: parts.headers, content, made: Made::Upstream, upgrade: upgraded })
+}
+
+/// Who is late: the caller, whose body is waited for, or the upstream.
+fn late(exchange: &Exchange) -> Reject {
+    match exchange.upload.get() {
+        Upload::Awaited => Reject::RequestBody(BodyError::Timeout),
+        Upload::Whole | Upload::Left(_) => Reject::Timeout,
+    }
 }
 
 fn failed(plan: &Plan, error: UpstreamError) -> Reject {

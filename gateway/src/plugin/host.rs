@@ -5,6 +5,7 @@
 mod kv;
 mod log;
 mod metrics;
+mod random;
 mod wasi;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub struct Host {
     turn: Turn,
     calls_left: u32,
     bytes_left: u64,
+    random_bytes_left: u64,
     log_lines_left: u32,
     log_bytes_left: u64,
     log_lines_dropped: u32,
@@ -74,6 +76,7 @@ impl Host {
             turn: Turn::default(),
             calls_left: 0,
             bytes_left: 0,
+            random_bytes_left: 0,
             log_lines_left: 0,
             log_bytes_left: 0,
             log_lines_dropped: 0,
@@ -100,6 +103,7 @@ impl Host {
         self.deadline = deadline;
         self.calls_left = self.limits.host_calls_max;
         self.bytes_left = self.limits.host_call_bytes_max;
+        self.random_bytes_left = self.limits.random_bytes_max;
         self.log_lines_left = self.limits.log_lines_max;
         self.log_bytes_left = self.limits.log_bytes_max;
         self.log_lines_dropped = 0;

@@ -54,6 +54,8 @@ pub struct Limiter {
     memory_bytes_max: u64,
     table_elements_max: u64,
     taken: u64,
+    /// Elements of all its tables.
+    table_elements: u64,
     was_refused: bool,
     budget: Arc<MemoryBudget>,
 }
@@ -61,7 +63,7 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter for a fresh instance.
     pub fn new(memory_bytes_max: u64, table_elements_max: u64, budget: Arc<MemoryBudget>) -> Self {
-        Self { memory_bytes_max, table_elements_max, taken: 0, was_refused: false, budget }
+        Self { memory_bytes_max, table_elements_max, taken: 0, table_elements: 0, was_refused: false, budget }
     }
 
     /// Bytes of linear memory that the instance has.
@@ -87,9 +89,14 @@ impl ResourceLimiter for Limiter {
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired as u64 <= self.table_elements_max;
-        self.was_refused |= !fits;
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
+        let fits = elements <= self.table_elements_max;
+        if fits {
+            self.table_elements = elements;
+        } else {
+            self.was_refused = true;
+        }
         Ok(fits)
     }
 }
@@ -97,5 +104,23 @@ impl ResourceLimiter for Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.budget.give_back(self.taken);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_an_instance_share_their_elements() {
+        let mut limiter = Limiter::new(0, 100, Arc::new(MemoryBudget::new(0)));
+        assert!(limiter.table_growing(0, 60, None).unwrap());
+        assert!(limiter.table_growing(60, 80, None).unwrap());
+        assert!(!limiter.was_refused());
+        assert!(!limiter.table_growing(0, 21, None).unwrap(), "another table");
+        assert!(limiter.was_refused());
+        assert!(limiter.table_growing(0, 20, None).unwrap());
+        assert!(!limiter.table_growing(80, 81, None).unwrap());
     }
 }

@@ -235,7 +235,10 @@ impl Loader {
                 MetricKind::Counter => GuestMetricKind::Counter,
                 MetricKind::Histogram => GuestMetricKind::Histogram,
             };
-            metrics.declare(&metric.name, kind, &metric.help);
+            // Not an error of loading: whoever came first with a name would decide which plugins of others work.
+            if let Err(reason) = metrics.declare(&metric.name, kind, &metric.help) {
+                tracing::warn!(%api, %plugin, metric = %metric.name, %reason, "metric refused");
+            }
         }
         let kv = self.kv.space(api, plugin, &generation.limits);
         Arc::new(Identity { api: api.clone(), plugin: plugin.clone(), kv, metrics })

@@ -5,22 +5,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::{Executor, ReadBuf};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Permit;
+use super::linger::linger;
 use super::service::Service;
 use super::socket::{Activity, Socket, Stream};
 use super::stage::Stage;
+use super::streams::Streams;
 use super::watch::{Verdict, Watch};
-use super::worker::{LINGER, Worker};
+use super::worker::Worker;
 use crate::message::body::Body;
 use crate::net::client::Peer;
 use crate::net::tls::ALPN_HTTP2;
@@ -66,9 +67,11 @@ pub(super) async fn run<F, Fut>(
         let mut connection = worker.http1.serve_connection(socket, service).with_upgrades();
         let end = drive(Pin::new(&mut connection), &mut watch).await;
         count(&worker, &end);
-        if matches!(end, End::Hyper(_)) && !watch.ended_idle() {
-            let socket = connection.into_parts().map(|parts| parts.io);
-            linger(socket).await;
+        if let End::Hyper(ended) = end
+            && !watch.ended_idle()
+            && let Some(parts) = connection.into_parts()
+        {
+            linger(&worker, parts.io, ended.is_err()).await;
         }
     }
 }
@@ -168,23 +171,13 @@ where
     }
 }
 
-impl<F, Fut> Connection for http2::Connection<Socket, Service<F>, Local>
+impl<F, Fut> Connection for http2::Connection<Socket, Service<F>, Streams>
 where
     F: Fn(Request<Incoming>, Rc<Peer>) -> Fut + 'static,
     Fut: Future<Output = Response<Body>> + 'static,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
-    }
-}
-
-/// Runs HTTP/2's streams on their own core.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Local;
-
-impl<T: Future<Output: 'static> + 'static> Executor<T> for Local {
-    fn execute(&self, task: T) {
-        tokio::task::spawn_local(task);
     }
 }
 
@@ -203,30 +196,7 @@ fn broke_protocol(error: &hyper::Error) -> bool {
     error.is_parse() || http2.is_some_and(|e| e.is_library() && !e.is_io())
 }
 
-/// Reads on for a moment after our last byte: a socket closed with bytes unread resets the connection, and the caller
-/// may lose the answer that says why.
-async fn linger(socket: Option<Socket>) {
-    let Some(mut socket) = socket else { return };
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-    let mut left = LINGER_BYTES;
-    let drained = poll_fn(|cx: &mut Context<'_>| {
-        while left > 0 {
-            let mut buffer = ReadBuf::uninit(&mut buffer);
-            match hyper::rt::Read::poll_read(Pin::new(&mut socket), cx, buffer.unfilled()) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    left = left.saturating_sub(buffer.filled().len());
-                }
-                Poll::Ready(_) => break,
-            }
-        }
-        Poll::Ready(())
-    });
-    let _ = timeout(LINGER, drained).await;
-}
-
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Holds most requests' heads, so that a fresh connection is read from once.
 const START_BYTES: usize = 2048;
 const LATE_COMER: std::time::Duration = std::time::Duration::from_millis(500);
-const LINGER_BYTES: usize = 256 << 10;

@@ -61,6 +61,12 @@ counters! {
     idle_timeouts,
     /// Connections closed because the caller did not read its answer.
     write_timeouts,
+    /// Answers over HTTP/2 that were given up, because the caller did not take them in time.
+    late_answers,
+    /// Connections read on after their last answer, because the caller was still sending.
+    lingering,
+    /// Of these, connections closed before the caller was done.
+    lingering_cut,
     /// HTTP/2 connections asked to end because of their age.
     aged,
     /// Requests over HTTP/1.

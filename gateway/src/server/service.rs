@@ -11,14 +11,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::check::{Refusal, check};
 use super::socket::{Activity, InFlight};
 use super::worker::Worker;
-use crate::message::body::{Body, BodyError};
+use crate::message::body::{Body, BodyError, LeaveBy};
 use crate::net::client::Peer;
 
 /// hyper's service for one connection.
@@ -38,7 +39,7 @@ where
     type Future = Answering<Fut, F>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.begin();
+        let in_flight = self.activity.begin(!request.body().is_end_stream());
         let counters = self.worker.counters();
         let http2 = self.activity.is_http2();
         if http2 {
@@ -63,7 +64,7 @@ where
                 Work::Answer { answer: Some(refused(&refusal, http2)) }
             }
         };
-        Answering { work, worker: self.worker.clone(), in_flight: Some(in_flight) }
+        Answering { work, worker: self.worker.clone(), http2, in_flight: Some(in_flight) }
     }
 }
 
@@ -73,6 +74,7 @@ pin_project! {
         #[pin]
         work: Work<Fut>,
         worker: Rc<Worker<F>>,
+        http2: bool,
         in_flight: Option<InFlight>,
     }
 }
@@ -90,7 +92,7 @@ impl<Fut: Future<Output = Response<Body>>, F> Future for Answering<Fut, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = match this.work.project() {
+        let mut answer = match this.work.project() {
             // A future that panicked is never polled again: hyper drops it with the answer.
             WorkProjected::Handling { handling } => match catch_unwind(AssertUnwindSafe(|| handling.poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
@@ -99,6 +101,11 @@ impl<Fut: Future<Output = Response<Body>>, F> Future for Answering<Fut, F> {
             },
             WorkProjected::Answer { answer } => answer.take().unwrap_or_default(),
         };
+        if *this.http2 {
+            let leave_by = answer.extensions_mut().remove::<LeaveBy>().map(|LeaveBy(time)| time.into());
+            let leave_by = leave_by.unwrap_or_else(|| Instant::now() + this.worker.limits().idle_timeout);
+            this.worker.answered.leave_by(leave_by);
+        }
         let in_flight = this.in_flight.take();
         Poll::Ready(Ok(answer.map(|body| Tracked { body, _in_flight: in_flight })))
     }

@@ -41,6 +41,7 @@ pub(super) struct Activity {
     in_flight: AtomicU32,
     requests: AtomicU64,
     head_begun: AtomicBool,
+    has_body: AtomicBool,
     writes: AtomicU64,
     write_blocked: AtomicBool,
 }
@@ -69,6 +70,7 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             head_begun: AtomicBool::new(true),
+            has_body: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
         })
@@ -78,11 +80,12 @@ impl Activity {
         self.http2
     }
 
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> InFlight {
         // Loads and stores rather than one operation: only this core writes, and a locked instruction costs more.
         self.in_flight.store(self.in_flight.load(Relaxed).saturating_add(1), Relaxed);
         self.requests.store(self.requests.load(Relaxed).wrapping_add(1), Relaxed);
         self.head_begun.store(false, Relaxed);
+        self.has_body.store(has_body, Relaxed);
         InFlight(self.clone())
     }
 
@@ -137,6 +140,11 @@ impl Drop for InFlight {
 impl Socket {
     pub(super) fn new(stream: Stream, start: Vec<u8>, activity: Arc<Activity>, permit: Permit) -> Self {
         Self { stream, start, start_taken: 0, activity, _permit: permit }
+    }
+
+    /// Whether the last request had a body, of which there may be more to come.
+    pub(super) fn was_sent_a_body(&self) -> bool {
+        self.activity.has_body.load(Relaxed)
     }
 
     fn read_start(&mut self, buffer: &mut ReadBufCursor<'_>) -> bool {

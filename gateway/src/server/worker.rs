@@ -14,9 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, Local};
+use super::connection;
 use super::counters::WorkerCounters;
 use super::stage::{Stage, Stages};
+use super::streams::{Answered, Streams};
 use super::{Handed, Permit, Seat, Shared, Summary};
 use crate::message::body::Body;
 use crate::model::gateway::ServerLimits;
@@ -29,7 +30,8 @@ pub(super) struct Worker<F> {
     pub(super) handler: F,
     pub(super) stages: Rc<Stages>,
     pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<Local>,
+    pub(super) http2: http2::Builder<Streams>,
+    pub(super) answered: Answered,
     acceptors: Vec<Option<TlsAcceptor>>,
 }
 
@@ -44,11 +46,21 @@ impl Seat {
         F: Fn(Request<Incoming>, Rc<Peer>) -> Fut + 'static,
         Fut: Future<Output = Response<Body>> + 'static,
     {
-        let (http1, http2) = builders(&self.shared.limits);
+        let answered = Answered::default();
+        let streams = Streams::new(answered.clone(), self.shared.clone(), self.index);
+        let (http1, http2) = builders(&self.shared.limits, streams);
         let acceptors = self.listeners.iter().map(|l| l.tls.clone().map(TlsAcceptor::from)).collect();
         let stages = Rc::new(Stages::default());
-        let worker =
-            Rc::new(Worker { index: self.index, shared: self.shared, handler, stages, http1, http2, acceptors });
+        let worker = Rc::new(Worker {
+            index: self.index,
+            shared: self.shared,
+            handler,
+            stages,
+            http1,
+            http2,
+            answered,
+            acceptors,
+        });
         let mut accepting = vec![tokio::task::spawn_local(take_over(worker.clone(), self.handed))];
         for (index, listener) in self.listeners.into_iter().enumerate() {
             match TcpListener::from_std(listener.socket) {
@@ -69,7 +81,7 @@ impl Seat {
 ///
 /// `pipeline_flush` stays off: it would hold an answer back while half a request waits behind it. Bodies are written
 /// with `writev`, so that they are not copied behind the head.
-fn builders(limits: &ServerLimits) -> (http1::Builder, http2::Builder<Local>) {
+fn builders(limits: &ServerLimits, streams: Streams) -> (http1::Builder, http2::Builder<Streams>) {
     let mut http1 = http1::Builder::new();
     http1
         .header_read_timeout(None)
@@ -80,7 +92,7 @@ fn builders(limits: &ServerLimits) -> (http1::Builder, http2::Builder<Local>) {
         // Beyond it hyper allocates for each request.
         http1.max_headers(limits.header_count_max);
     }
-    let mut http2 = http2::Builder::new(Local);
+    let mut http2 = http2::Builder::new(streams);
     http2
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)

@@ -55,6 +55,7 @@ struct Families {
     plugin_info: Gauges,
     plugin_compile_seconds: Histograms,
     plugin_load_failures: Counters,
+    metrics_refused: Counters,
 }
 
 impl fmt::Debug for Metrics {
@@ -106,6 +107,7 @@ impl Metrics {
             plugin_info = Gauges::default(), "plugin_info", "Loaded plugins: version and digest";
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
             plugin_load_failures = Counters::default(), "plugin_load_failures", "Plugins that did not load";
+            metrics_refused = Counters::default(), "plugin_metrics_refused", "Metrics that a plugin declared and cannot have";
         }
         let readers = Arc::new(Readers::default());
         let guest_families = Arc::new(GuestFamilies::default());
@@ -137,6 +139,7 @@ impl Metrics {
             plugin_info,
             plugin_compile_seconds,
             plugin_load_failures,
+            metrics_refused,
         }))
     }
 
@@ -185,8 +188,10 @@ impl Metrics {
     pub fn guest(&self, api: &ApiId, plugin: &PluginName) -> Arc<GuestMetrics> {
         let mut guests = self.0.guests.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
+            let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
             Arc::new(GuestMetrics {
-                labels: vec![("api", api.to_string()), ("plugin", plugin.to_string())],
+                refused: self.0.metrics_refused.get_or_create_owned(&labels),
+                labels,
                 families: self.0.guest_families.clone(),
                 declared: Mutex::default(),
             })
@@ -383,6 +388,27 @@ pub struct GuestMetrics {
     labels: Labels,
     families: Arc<GuestFamilies>,
     declared: Mutex<HashMap<String, GuestMetric>>,
+    refused: Counter,
+}
+
+impl GuestMetric {
+    const fn kind(&self) -> GuestMetricKind {
+        match self {
+            Self::Counter(_) => GuestMetricKind::Counter,
+            Self::Histogram(_) => GuestMetricKind::Histogram,
+        }
+    }
+}
+
+/// Why a plugin cannot have a metric that it declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MetricRefused {
+    /// The page cannot have one name with two kinds.
+    #[error("a metric of this name has another kind already")]
+    OtherKind,
+    /// It declares too many.
+    #[error("there are {GUEST_METRICS_MAX} metrics of this plugin already")]
+    TooMany,
 }
 
 #[derive(Debug, Clone)]
@@ -392,14 +418,24 @@ enum GuestMetric {
 }
 
 impl GuestMetrics {
-    /// Makes a metric known; more than 64, and a name that has another kind already, are ignored.
-    pub fn declare(&self, name: &str, kind: GuestMetricKind, help: &str) {
+    /// Makes a metric known. One that is refused is counted, and for the plugin it is not there.
+    pub fn declare(&self, name: &str, kind: GuestMetricKind, help: &str) -> Result<(), MetricRefused> {
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        if declared.len() < GUEST_METRICS_MAX
-            && !declared.contains_key(name)
-            && let Some(metric) = self.families.get(name, kind, help, &self.labels)
-        {
-            declared.insert(name.to_owned(), metric);
+        let made = match declared.get(name) {
+            Some(metric) if metric.kind() == kind => return Ok(()),
+            Some(_) => Err(MetricRefused::OtherKind),
+            None if declared.len() >= GUEST_METRICS_MAX => Err(MetricRefused::TooMany),
+            None => self.families.get(name, kind, help, &self.labels).ok_or(MetricRefused::OtherKind),
+        };
+        match made {
+            Ok(metric) => {
+                declared.insert(name.to_owned(), metric);
+                Ok(())
+            }
+            Err(refused) => {
+                self.refused.inc();
+                Err(refused)
+            }
         }
     }
 
@@ -537,3 +573,46 @@ const FUEL: [f64; 8] = [1e3, 1e4, 3e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 const GUEST: [f64; 10] = [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 const GUEST_METRICS_MAX: usize = 64;
 const HELP_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn guest(metrics: &Metrics, plugin: &str) -> Arc<GuestMetrics> {
+        metrics.guest(&ApiId::parse("orders").unwrap(), &PluginName::parse(plugin).unwrap())
+    }
+
+    fn refused(metrics: &Metrics, plugin: &str) -> bool {
+        let series = format!("stile_plugin_metrics_refused_total{{api=\"orders\",plugin=\"{plugin}\"}} 1\n");
+        metrics.render().contains(&series)
+    }
+
+    #[test]
+    fn a_name_keeps_the_kind_that_it_was_declared_with_first() {
+        let metrics = Metrics::new();
+        let (one, two) = (guest(&metrics, "one"), guest(&metrics, "two"));
+        assert_eq!(one.declare("seen", GuestMetricKind::Counter, "Seen"), Ok(()));
+        assert_eq!(one.declare("seen", GuestMetricKind::Counter, "Seen"), Ok(()));
+        assert!(!refused(&metrics, "one") && !refused(&metrics, "two"));
+
+        let other = two.declare("seen", GuestMetricKind::Histogram, "Seen");
+
+        assert_eq!(other, Err(MetricRefused::OtherKind));
+        assert!(refused(&metrics, "two") && !refused(&metrics, "one"));
+        assert!(one.add("seen", 1) && !two.observe("seen", 1.0));
+        assert_eq!(one.declare("seen", GuestMetricKind::Histogram, "Seen"), Err(MetricRefused::OtherKind));
+        assert!(refused(&metrics, "one"));
+    }
+
+    #[test]
+    fn a_plugin_has_so_many_metrics_and_no_more() {
+        let metrics = Metrics::new();
+        let one = guest(&metrics, "one");
+        for n in 0..GUEST_METRICS_MAX {
+            assert_eq!(one.declare(&format!("m{n}"), GuestMetricKind::Counter, ""), Ok(()));
+        }
+        assert_eq!(one.declare("more", GuestMetricKind::Counter, ""), Err(MetricRefused::TooMany));
+        assert!(refused(&metrics, "one"));
+    }
+}

@@ -3,7 +3,7 @@
 //! What could end a line, move a cursor, hide letters or turn them around is written as an escape.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 /// The text with everything that is not plainly visible escaped, cut to `bytes_max` bytes and a note of what was cut.
 ///
@@ -44,6 +44,31 @@ pub fn json_escaped(json: &str) -> String {
         }
     }
     out
+}
+
+/// Passes text on with everything escaped that is not plainly visible. Backslashes stay: what strangers wrote may have been
+/// [`escaped`] before.
+#[derive(Debug)]
+pub struct Visible<W>(pub W);
+
+impl<W: Write> Write for Visible<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let is_hidden = |character: char| character != '\\' && needs_escape(character);
+        let mut escape = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(is_hidden) {
+            let (plain, from_hidden) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut characters = from_hidden.chars();
+            if let Some(hidden) = characters.next() {
+                escape.clear();
+                push(&mut escape, hidden);
+                self.0.write_str(&escape)?;
+            }
+            rest = characters.as_str();
+        }
+        self.0.write_str(rest)
+    }
 }
 
 fn push(out: &mut String, character: char) {
@@ -103,6 +128,13 @@ mod tests {
         assert_eq!(escaped("aaaaaaaaaa", 4), "aaaa…(+6 bytes)");
         assert_eq!(escaped("ää", 3), "ä…(+2 bytes)");
         assert_eq!(escaped("\n\n", 3), "\\n…(+1 bytes)");
+    }
+
+    #[test]
+    fn what_passes_is_visible_and_escapes_stay_as_they_are() {
+        let mut out = String::new();
+        Visible(&mut out).write_str("a\nb\\n\u{1b}[31m\u{9b}\u{202e}ä").expect("a string takes all");
+        assert_eq!(out, "a\\nb\\n\\u{1b}[31m\\u{9b}\\u{202e}ä");
     }
 
     proptest::proptest! {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     sender: http1::SendRequest<Body>,
     driver: http1::Connection<TokioIo<Stream>, Body>,
     ended: bool,
+    /// The upstream answered as HTTP/1.0.
+    is_old: bool,
     deadline: Deadline,
     idle_since: Instant,
     place: Place,
@@ -45,10 +47,11 @@ pub(super) struct Unanswered {
 }
 
 impl Connection {
-    pub(super) async fn new(stream: Stream, place: Place) -> Result<Box<Self>, UpstreamError> {
+    pub(super) async fn new(mut stream: Stream, place: Place) -> Result<Box<Self>, UpstreamError> {
+        stream.hear_out();
         let (sender, driver) = builder().handshake(TokioIo::new(stream)).await?;
         let (deadline, idle_since) = (Deadline::default(), Instant::now());
-        Ok(Box::new(Self { sender, driver, ended: false, deadline, idle_since, place }))
+        Ok(Box::new(Self { sender, driver, ended: false, is_old: false, deadline, idle_since, place }))
     }
 
     pub(super) fn idle_since(&self) -> Instant {
@@ -67,8 +70,10 @@ impl Connection {
     }
 
     /// From active to idle; `false` when it is not ready, or above the limit.
+    ///
+    /// After an answer as HTTP/1.0 hyper sends requests as HTTP/1.0 too, where a body of unknown length is dropped.
     pub(super) fn park(&mut self) -> bool {
-        let parked = self.is_ready() && self.place.park();
+        let parked = !self.is_old && self.is_ready() && self.place.park();
         if parked {
             self.idle_since = Instant::now();
         }
@@ -86,7 +91,7 @@ impl Connection {
         let mut reply = pin!(unconstrained(self.sender.try_send_request(std::mem::take(request))));
         let mut sent = false;
         let mut wait = ReplyWait::new(settings.reply_timeout);
-        std::future::poll_fn(|cx| {
+        let answering = std::future::poll_fn(|cx| {
             // From the second time on it is probably the answer that woke the task. With the task's own waker inside,
             // the driver would wake the task once more for news that is picked up right here.
             if std::mem::replace(&mut sent, true) && upload.is_none_or(|upload| upload.is_done()) {
@@ -103,8 +108,10 @@ impl Connection {
                 return Poll::Ready(Err(UpstreamError::Closed(None).into()));
             }
             wait.poll(&mut self.deadline, upload, cx).map(|error| Err(error.into()))
-        })
-        .await
+        });
+        let response = answering.await?;
+        self.is_old = response.version() < Version::HTTP_11;
+        Ok(response)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {

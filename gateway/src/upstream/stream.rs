@@ -20,6 +20,7 @@ pub(super) struct Stream {
     counters: Arc<UpstreamCounters>,
     /// Where the stream outlives its HTTP connection.
     place: Option<Place>,
+    hears_out: bool,
 }
 
 #[derive(Debug)]
@@ -40,12 +41,25 @@ impl Stream {
     fn new(kind: Kind, counters: &Arc<UpstreamCounters>) -> Self {
         counters.opened.fetch_add(1, Relaxed);
         counters.open.fetch_add(1, Relaxed);
-        Self { kind, counters: Arc::clone(counters), place: None }
+        Self { kind, counters: Arc::clone(counters), place: None, hears_out: false }
     }
 
     /// Ties a place to the stream, until it closes.
     pub(super) fn hold(&mut self, place: Place) {
         self.place = Some(place);
+    }
+
+    /// From now on a write to an upstream that has closed waits instead of failing. What the upstream said before, such as
+    /// an answer to an upload that it did not read, can still be read, and the connection's end after that.
+    pub(super) fn hear_out(&mut self) {
+        self.hears_out = true;
+    }
+
+    fn written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &written {
+            Poll::Ready(Err(error)) if self.hears_out && is_closed(error) => Poll::Pending,
+            _ => written,
+        }
     }
 
     /// Whether both sides agreed on HTTP/2 in the TLS handshake.
@@ -55,6 +69,10 @@ impl Stream {
             Kind::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl Drop for Stream {
@@ -74,10 +92,11 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
+        let written = match &mut self.kind {
             Kind::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Kind::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
+        };
+        self.written(written)
     }
 
     fn poll_write_vectored(
@@ -85,10 +104,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
+        let written = match &mut self.kind {
             Kind::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Kind::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -99,10 +119,11 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.kind {
+        let flushed = match &mut self.kind {
             Kind::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Kind::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
+        };
+        self.written(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -393,6 +393,81 @@ fn chunks_and_trailers_pass_and_the_connection_is_kept() {
     });
 }
 
+/// Reads a request: its head, and its body in chunks if it says so.
+async fn read_request(tcp: &mut TcpStream) -> (String, String) {
+    let (head, mut body) = (read_head(tcp).await, String::new());
+    while head.contains("transfer-encoding: chunked\r\n") && !body.ends_with("0\r\n\r\n") {
+        body.push(char::from(tcp.read_u8().await.unwrap()));
+    }
+    (head, body)
+}
+
+#[test]
+fn body_of_unknown_length_arrives_whatever_the_method() {
+    on_core(async {
+        let (seen, mut requests) = mpsc::unbounded_channel();
+        let upstream = scripted(move |_, mut tcp| {
+            let seen = seen.clone();
+            async move {
+                seen.send(read_request(&mut tcp).await).unwrap();
+                answer(&mut tcp, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            }
+        })
+        .await;
+        let client = Client::new(&upstream);
+        for method in [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS, Method::POST] {
+            let (feed, body) = fed();
+            feed.send(data("abc")).await.unwrap();
+            drop(feed);
+            client.send(request(method.clone(), "/", body)).await.unwrap();
+            let (head, body) = requests.recv().await.unwrap();
+            assert_eq!(body, "3\r\nabc\r\n0\r\n\r\n", "{method}: {head}");
+            let full = request(method.clone(), "/", Body::full("abc"));
+            client.send(full).await.unwrap();
+            let (head, _) = requests.recv().await.unwrap();
+            assert!(head.contains("content-length: 3\r\n"), "{method}: {head}");
+        }
+        client.send(get("/")).await.unwrap();
+        let (head, _) = requests.recv().await.unwrap();
+        assert!(!head.contains("transfer-encoding") && !head.contains("content-length"), "{head}");
+    });
+}
+
+/// On such a connection hyper says HTTP/1.0 itself from then on, and drops what would need chunks.
+#[test]
+fn connection_to_a_server_that_answers_as_http_10_is_not_used_again() {
+    on_core(async {
+        let (seen, mut requests) = mpsc::unbounded_channel();
+        let upstream = scripted(move |number, mut tcp| {
+            let seen = seen.clone();
+            async move {
+                loop {
+                    let (head, body) = read_request(&mut tcp).await;
+                    if head.is_empty() {
+                        return;
+                    }
+                    seen.send((head, body)).unwrap();
+                    let head = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1";
+                    answer(&mut tcp, &format!("{head}\r\n\r\n{number}")).await;
+                }
+            }
+        })
+        .await;
+        let client = Client::new(&upstream);
+        assert_eq!(client.text(get("/")).await, "0");
+        assert!(requests.recv().await.unwrap().0.starts_with("GET / HTTP/1.1\r\n"));
+        assert_eq!(client.idle(), 0);
+
+        let (feed, body) = fed();
+        feed.send(data("abc")).await.unwrap();
+        drop(feed);
+        assert_eq!(client.text(request(Method::POST, "/", body)).await, "1");
+        let (head, body) = requests.recv().await.unwrap();
+        assert!(head.starts_with("POST / HTTP/1.1\r\n"), "{head}");
+        assert_eq!(body, "3\r\nabc\r\n0\r\n\r\n");
+    });
+}
+
 #[test]
 fn answer_before_the_end_of_the_request_body_arrives() {
     on_core(async {
@@ -409,6 +484,39 @@ fn answer_before_the_end_of_the_request_body_arrives() {
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(whole(response).await.unwrap().bytes, "no!");
         assert_eq!(client.idle(), 0, "half a request is still on the connection");
+    });
+}
+
+/// The writes after the close fail before anybody looks whether there is something to read.
+#[test]
+fn answer_of_an_upstream_that_closes_with_the_upload_unread_arrives() {
+    on_core(async {
+        let upstream = scripted(|_, mut tcp| async move {
+            read_head(&mut tcp).await;
+            answer(&mut tcp, "HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!").await;
+        })
+        .await;
+        let client = Client::new(&upstream);
+        for _ in 0..50 {
+            let body = Body::full(vec![b'x'; 5 << 20]);
+            let response = client.send(request(Method::POST, "/", body)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(whole(response).await.unwrap().bytes, "no!");
+        }
+        assert_eq!(client.shared.counters().open.load(SeqCst), 0);
+    });
+}
+
+#[test]
+fn upstream_that_closes_without_an_answer_is_closed_whatever_is_left_to_send() {
+    on_core(async {
+        let upstream = scripted(|_, mut tcp| async move { drop(read_head(&mut tcp).await) }).await;
+        let client = Client::new(&upstream);
+        for _ in 0..50 {
+            let body = Body::full(vec![b'x'; 5 << 20]);
+            let error = client.send(request(Method::POST, "/", body)).await.unwrap_err();
+            assert_eq!(error.kind(), "closed");
+        }
     });
 }
 

@@ -10,13 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use super::Host;
@@ -56,9 +55,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     io::streams::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
     clocks::wall_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
     clocks::monotonic_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
-    random::random::add_to_linker::<H, WasiRandom>(linker, |host| host.ctx().ctx.random())?;
-    random::insecure::add_to_linker::<H, WasiRandom>(linker, |host| host.ctx().ctx.random())?;
-    random::insecure_seed::add_to_linker::<H, WasiRandom>(linker, |host| host.ctx().ctx.random())?;
+    random::random::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
+    random::insecure::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
+    random::insecure_seed::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     filesystem::preopens::add_to_linker::<H, WasiFilesystem>(linker, H::filesystem)?;
     filesystem::types::add_to_linker::<H, WasiFilesystem>(linker, H::filesystem)?;
     cli::environment::add_to_linker::<H, WasiCli>(linker, H::cli)?;

@@ -73,6 +73,16 @@ pub(super) fn runtime() -> LocalRuntime {
     Builder::new_current_thread().enable_all().build_local(Default::default()).expect("a runtime")
 }
 
+/// Runs a caller's tasks on its own core.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Local;
+
+impl<T: Future<Output: 'static> + 'static> hyper::rt::Executor<T> for Local {
+    fn execute(&self, task: T) {
+        tokio::task::spawn_local(task);
+    }
+}
+
 struct TellDrop(SyncSender<Event>);
 
 impl Drop for TellDrop {

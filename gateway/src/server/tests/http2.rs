@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use super::harness::*;
 use crate::model::gateway::ServerLimits;
-use crate::server::connection::Local;
 
 type Caller = SendRequest<Empty<Bytes>>;
 
@@ -190,4 +189,26 @@ fn a_caller_that_does_not_answer_goaway_is_closed() {
 
     until_close(&mut stream);
     assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn an_answer_that_the_caller_takes_nothing_of_is_given_up() {
+    let server = start(&ServerLimits { idle_timeout: Duration::from_millis(100), ..limits() });
+    runtime().block_on(async {
+        let tcp = TcpStream::connect(server.address).await.expect("the server listens");
+        let mut shut = h2::client::Builder::new();
+        shut.initial_window_size(0);
+        let (caller, connection) = shut.handshake::<_, Bytes>(tcp).await.expect("HTTP/2");
+        tokio::task::spawn_local(connection);
+        let mut caller = caller.ready().await.expect("an open connection");
+        for path in ["/a", "/large"] {
+            let request = Request::get(format!("http://x.test{path}")).body(()).expect("a request");
+            let (answer, _) = caller.send_request(request, true).expect("a stream");
+            let answer = answer.await.expect("a head");
+            let reset = answer.into_body().data().await.expect("an end").expect_err("a reset");
+            assert_eq!(reset.reason(), Some(h2::Reason::CANCEL));
+            caller = caller.ready().await.expect("an open connection");
+        }
+    });
+    assert_eq!(server.totals().late_answers, 2);
 }

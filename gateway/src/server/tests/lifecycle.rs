@@ -113,3 +113,68 @@ fn connections_of_a_silent_worker_are_served_by_the_other() {
     drop(streams);
     running();
 }
+
+const UPLOAD: &[u8] = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n";
+
+/// Sends the head of a long upload, of which nothing is read, and takes the answer up to its end.
+fn early_answer(server: &Running) -> std::net::TcpStream {
+    let mut stream = server.connect();
+    stream.write_all(UPLOAD).expect("open");
+    assert!(until_close(&mut stream).ends_with("POST /a"));
+    stream
+}
+
+#[test]
+fn what_comes_after_an_early_answer_is_read_up_to_a_limit() {
+    let server = start(&ServerLimits { linger_bytes_max: 1 << 20, ..limits() });
+    let mut stream = early_answer(&server);
+
+    let cut = (0..1000).find_map(|_| stream.write_all(&[b'x'; 64 << 10]).err());
+
+    assert!(cut.is_some());
+    wait_for(|| server.totals().open == 0);
+    assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 1));
+}
+
+#[test]
+fn a_caller_that_stops_after_an_early_answer_is_waited_for_up_to_a_limit() {
+    let server = start(&ServerLimits { linger_timeout: Duration::from_millis(50), ..limits() });
+    let mut stream = early_answer(&server);
+    stream.write_all(b"more").expect("open");
+
+    wait_for(|| server.totals().open == 0);
+
+    assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 1));
+}
+
+#[test]
+fn a_caller_that_trickles_after_an_early_answer_is_cut_off() {
+    let server = start(&ServerLimits { linger_time_max: Duration::from_millis(50), ..limits() });
+    let stream = early_answer(&server);
+
+    wait_for(|| (&stream).write_all(b"x").is_err());
+
+    assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 1));
+}
+
+#[test]
+fn a_caller_that_is_done_after_an_early_answer_is_not_counted_as_cut_off() {
+    let server = start(&limits());
+    let mut stream = early_answer(&server);
+    stream.write_all(b"more").expect("open");
+    drop(stream);
+
+    wait_for(|| server.totals().open == 0);
+
+    assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 0));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_callers_that_still_send() {
+    let long = Duration::from_secs(3600);
+    let limits = ServerLimits { linger_timeout: long, linger_time_max: long, drain_timeout: long, ..limits() };
+    let server = start(&limits);
+    let _stream = early_answer(&server);
+
+    assert_eq!(server.stop(), 0);
+}

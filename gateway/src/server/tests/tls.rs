@@ -18,7 +18,6 @@ use tokio_rustls::TlsConnector;
 
 use super::harness::*;
 use crate::model::gateway::{ListenerTls, ServerLimits};
-use crate::server::connection::Local;
 
 /// Certificate files in a folder of their own.
 struct Files {

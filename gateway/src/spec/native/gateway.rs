@@ -94,6 +94,9 @@ fn limits(raw: &raw::ServerLimits) -> ServerLimits {
         tls_handshake_timeout: Duration::from_millis(raw.tls_handshake_timeout_ms),
         http2_streams_max: raw.http2_streams_max,
         http2_connection_age_max: Duration::from_millis(raw.http2_connection_age_max_ms),
+        linger_timeout: Duration::from_millis(raw.linger_timeout_ms),
+        linger_time_max: Duration::from_millis(raw.linger_time_max_ms),
+        linger_bytes_max: raw.linger_bytes_max,
         drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
     }
 }

@@ -112,6 +112,16 @@ pub(super) struct ServerLimits {
     /// Age at which an HTTP/2 connection is asked to end, so that load can move.
     #[schemars(range(min = 1_000, max = 604_800_000))]
     pub(super) http2_connection_age_max_ms: u64,
+    /// After an answer that left before its request had come as a whole: how long the caller may be silent while what it
+    /// still sends is read and dropped.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) linger_timeout_ms: u64,
+    /// How long that may take in all.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) linger_time_max_ms: u64,
+    /// How many bytes may come. 0 reads none.
+    #[schemars(range(max = 1_099_511_627_776_u64))]
+    pub(super) linger_bytes_max: u64,
     /// How long requests in flight may take after the gateway was told to stop. 0 stops at once.
     #[schemars(range(max = 86_400_000))]
     pub(super) drain_timeout_ms: u64,
@@ -129,6 +139,9 @@ impl Default for ServerLimits {
             tls_handshake_timeout_ms: millis(limits.tls_handshake_timeout),
             http2_streams_max: limits.http2_streams_max,
             http2_connection_age_max_ms: millis(limits.http2_connection_age_max),
+            linger_timeout_ms: millis(limits.linger_timeout),
+            linger_time_max_ms: millis(limits.linger_time_max),
+            linger_bytes_max: limits.linger_bytes_max,
             drain_timeout_ms: millis(limits.drain_timeout),
         }
     }
