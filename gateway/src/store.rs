@@ -4,6 +4,7 @@
 //! sessions come hashed. What a record means is not known here, nor what is answered when a limit refuses.
 
 mod backend;
+mod cache;
 mod counters;
 mod embedded;
 mod error;
@@ -13,6 +14,7 @@ mod limit;
 mod memory;
 mod policies;
 mod record;
+mod redis;
 mod sessions;
 mod tyk;
 mod window;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::backend::Backend;
+pub use self::cache::{CacheNumbers, SessionCache};
 use self::counters::{Counters, Taken};
 pub use self::error::{OpenError, StoreError};
 use self::event::Events;
@@ -47,7 +50,7 @@ struct Shared {
     record_bytes_max: usize,
     /// Counts where the backend is away.
     local: Counters,
-    numbers: Numbers,
+    numbers: Arc<Numbers>,
 }
 
 /// What a store has counted since it was opened.
@@ -61,6 +64,12 @@ pub struct Numbers {
     pub failed: AtomicU64,
     /// Requests counted in this process because the store was away.
     pub local: AtomicU64,
+    /// Connections made to Redis.
+    pub connections: AtomicU64,
+    /// How often Redis was given up until a probe succeeds.
+    pub circuit_opened: AtomicU64,
+    /// How often the subscription to changes was lost.
+    pub subscriptions_lost: AtomicU64,
 }
 
 impl Store {
@@ -70,14 +79,15 @@ impl Store {
     /// The file cannot be opened, or a setting cannot be used.
     pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Self, OpenError> {
         let events = Events::new(settings.limits.events_max);
-        let backend = Backend::open(settings, &clock, &events)?;
+        let numbers = Arc::new(Numbers::default());
+        let backend = Backend::open(settings, &clock, &events, &numbers)?;
         Ok(Self(Arc::new(Shared {
             backend,
             clock,
             events,
             record_bytes_max: settings.limits.record_bytes_max,
             local: Counters::new(settings.limits.counters_max, None),
-            numbers: Numbers::default(),
+            numbers,
         })))
     }
 

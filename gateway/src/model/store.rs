@@ -77,7 +77,7 @@ impl EmbeddedSettings {
     }
 }
 
-/// A store on Redis 6 or later, alone or as a cluster.
+/// A store on Redis 6.2 or later, alone or as a cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisSettings {
     /// Host and port; several for a cluster, of which one must be reached to begin with.

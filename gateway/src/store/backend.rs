@@ -1,7 +1,10 @@
 //! The one place that knows which stores there are.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::Numbers;
 use super::counters::Counters;
 use super::embedded::Embedded;
 use super::error::{OpenError, StoreError};
@@ -9,6 +12,7 @@ use super::event::{Event, Events};
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::memory::Memory;
 use super::record::{Cursor, Delete, Page, Table, Write};
+use super::redis::Redis;
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
 use crate::model::store::{StoreKind, StoreSettings};
@@ -17,16 +21,24 @@ use crate::model::store::{StoreKind, StoreSettings};
 pub(super) enum Backend {
     Memory(Memory),
     Embedded(Box<Embedded>),
+    Redis(Box<Redis>),
 }
 
 impl Backend {
-    pub(super) fn open(settings: &StoreSettings, clock: &Clock, _events: &Events) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        settings: &StoreSettings,
+        clock: &Clock,
+        events: &Events,
+        numbers: &Arc<Numbers>,
+    ) -> Result<Self, OpenError> {
         match &settings.kind {
             StoreKind::Memory => Ok(Self::Memory(Memory::new(&settings.limits))),
             StoreKind::Embedded(embedded) => {
                 Ok(Self::Embedded(Box::new(Embedded::open(embedded, &settings.limits, clock)?)))
             }
-            StoreKind::Redis(_) => Err(OpenError::Redis("not offered yet".to_owned())),
+            StoreKind::Redis(redis) => {
+                Ok(Self::Redis(Box::new(Redis::open(redis, &settings.limits, events, numbers)?)))
+            }
         }
     }
 
@@ -34,6 +46,7 @@ impl Backend {
         match self {
             Self::Memory(_) => "memory",
             Self::Embedded(_) => "embedded",
+            Self::Redis(_) => "redis",
         }
     }
 
@@ -41,6 +54,7 @@ impl Backend {
     pub(super) const fn may_be_away(&self) -> bool {
         match self {
             Self::Memory(_) | Self::Embedded(_) => false,
+            Self::Redis(_) => true,
         }
     }
 
@@ -48,6 +62,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.read(table, key, clock.now_ms())),
             Self::Embedded(embedded) => embedded.read(table, key, clock.now_ms()).await,
+            Self::Redis(redis) => redis.read(table, key).await,
         }
     }
 
@@ -55,6 +70,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => memory.write(&write, clock.now_ms()),
             Self::Embedded(embedded) => embedded.write(write, clock.now_ms()).await,
+            Self::Redis(redis) => redis.write(&write).await,
         }
     }
 
@@ -62,6 +78,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.delete(&delete, clock.now_ms())),
             Self::Embedded(embedded) => embedded.delete(delete, clock.now_ms()).await,
+            Self::Redis(redis) => redis.delete(&delete).await,
         }
     }
 
@@ -75,6 +92,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.list(table, from, max, clock.now_ms())),
             Self::Embedded(embedded) => embedded.list(table, from, max, clock.now_ms()).await,
+            Self::Redis(redis) => redis.list(table, from, max).await,
         }
     }
 
@@ -82,6 +100,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => memory.take(take, clock.now_ms().saturating_mul(1_000)),
             Self::Embedded(embedded) => embedded.take(take, clock).await,
+            Self::Redis(redis) => redis.take(take, clock).await,
         }
     }
 
@@ -94,6 +113,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.quota(owner, limit, clock.now_ms())),
             Self::Embedded(embedded) => Ok(embedded.quota(owner, limit, clock.now_ms())),
+            Self::Redis(redis) => redis.quota(owner, limit, clock).await,
         }
     }
 
@@ -106,13 +126,15 @@ impl Backend {
         match self {
             Self::Memory(memory) => memory.set_quota(owner, used, clock.now_ms()),
             Self::Embedded(embedded) => embedded.set_quota(owner, used, clock.now_ms()).await,
+            Self::Redis(redis) => redis.set_quota(owner, used).await,
         }
     }
 
     /// Tells other gateways.
-    pub(super) async fn announce(&self, _event: &Event) -> Result<(), StoreError> {
+    pub(super) async fn announce(&self, event: &Event) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) | Self::Embedded(_) => Ok(()),
+            Self::Redis(redis) => redis.announce(event).await,
         }
     }
 
@@ -120,6 +142,7 @@ impl Backend {
         match self {
             Self::Memory(memory) => Some(memory.counters()),
             Self::Embedded(embedded) => Some(embedded.counters()),
+            Self::Redis(_) => None,
         }
     }
 }

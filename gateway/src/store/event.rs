@@ -1,5 +1,6 @@
 //! News of changed sessions and policies, for all who keep copies of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::broadcast;
@@ -47,6 +48,8 @@ pub(super) trait Listener: Send + Sync {
 pub(super) struct Events(Arc<Shared>);
 
 struct Shared {
+    /// Whether every event comes through, so that copies may be kept.
+    is_whole: AtomicBool,
     sender: broadcast::Sender<Event>,
     listeners: Mutex<Vec<Weak<dyn Listener>>>,
 }
@@ -54,7 +57,7 @@ struct Shared {
 impl Events {
     pub(super) fn new(events_max: usize) -> Self {
         let (sender, _) = broadcast::channel(events_max.max(1));
-        Self(Arc::new(Shared { sender, listeners: Mutex::default() }))
+        Self(Arc::new(Shared { is_whole: AtomicBool::new(true), sender, listeners: Mutex::default() }))
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -64,6 +67,14 @@ impl Events {
         }
         // Nobody listening is no error.
         let _ = self.0.sender.send(event);
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.is_whole.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_whole(&self, is_whole: bool) {
+        self.0.is_whole.store(is_whole, Ordering::Release);
     }
 
     pub(super) fn subscribe(&self) -> Subscription {

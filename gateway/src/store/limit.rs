@@ -43,7 +43,8 @@ pub struct QuotaUse {
 
 /// What one request counts against: rates in order, then a quota.
 ///
-/// All are looked at before any is counted: a request that one of them refuses counts in none.
+/// All are looked at before any is counted: a request that one of them refuses counts in none. In a cluster the rates of the
+/// quota's owner come last, whatever the order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Take {
     /// At most [`RATES_MAX`], each with a key of its own.

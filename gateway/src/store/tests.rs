@@ -1,19 +1,25 @@
 //! The contract against every store, and what only some of them can show.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
 mod bench;
+mod cache;
 mod contract;
+mod kill;
 mod limits;
+mod redis;
+mod server;
 mod window;
 
 use self::bench::Bench;
 
-/// Runs the contract against a store; `$bench` makes one [`Bench`].
+/// Runs the contract against a store; `$bench` makes a [`Bench`]. `each` test has one of its own, `all` share one.
 macro_rules! contract {
-    ($name:ident, $bench:expr) => {
+    ($name:ident, $how:ident, $bench:expr) => {
         mod $name {
             use super::*;
 
-            contract!(@each $bench,
+            contract!(@$how $bench,
                 contract: a_session_is_created_once_read_replaced_and_deleted;
                 contract: an_update_is_refused_once_somebody_else_wrote;
                 contract: an_update_does_not_bring_back_a_deleted_session;
@@ -36,6 +42,16 @@ macro_rules! contract {
             );
         }
     };
+    (@all $bench:expr, $($module:ident: $test:ident;)*) => {
+        #[tokio::test]
+        async fn the_whole_contract() {
+            let bench: Bench = $bench.await;
+            $(
+                $module::$test(&bench).await;
+                bench.clear();
+            )*
+        }
+    };
     (@each $bench:expr, $($module:ident: $test:ident;)*) => {
         $(
             #[tokio::test]
@@ -47,5 +63,8 @@ macro_rules! contract {
     };
 }
 
-contract!(memory, Bench::memory());
-contract!(embedded, Bench::embedded());
+contract!(memory, each, Bench::memory());
+contract!(embedded, each, Bench::embedded());
+contract!(on_redis, each, Bench::redis());
+contract!(on_redis_with_tls, each, Bench::redis_with_tls());
+contract!(on_a_cluster, all, Bench::redis_cluster());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use crate::store::counters::Kept;
@@ -132,7 +133,8 @@ fn open(path: &Path, cache_bytes: usize) -> Result<Database, String> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(|error| error.to_string())?;
-    Database::builder().set_cache_size(cache_bytes).create_file(file).map_err(|error| error.to_string())
+    let backend = FileBackend::new(file).map_err(|error| error.to_string())?;
+    Database::builder().set_cache_size(cache_bytes).create_with_backend(backend).map_err(|error| error.to_string())
 }
 
 pub(super) const fn records(table: Table) -> Records {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::server::{Cluster, Server};
 use crate::clock::Clock;
-use crate::model::store::{EmbeddedSettings, StoreKind, StoreSettings};
+use crate::model::store::{EmbeddedSettings, RedisSettings, StoreKind, StoreSettings};
 use crate::store::Store;
 
 /// Two gateways on one store. Where a store cannot be shared, they are one.
@@ -15,6 +16,7 @@ pub(super) struct Bench {
     pub(super) clock: Clock,
     /// Dropped after the stores.
     _folder: Option<Folder>,
+    servers: Vec<Server>,
 }
 
 impl Bench {
@@ -29,16 +31,62 @@ impl Bench {
         bench
     }
 
+    pub(super) async fn redis() -> Self {
+        let server = Server::start();
+        Self::on(server.settings(), vec![server]).await
+    }
+
+    pub(super) async fn redis_with_tls() -> Self {
+        let server = Server::with_tls();
+        Self::on(server.settings(), vec![server]).await
+    }
+
+    pub(super) async fn redis_cluster() -> Self {
+        let cluster = Cluster::start();
+        Self::on(cluster.settings(), cluster.nodes).await
+    }
+
+    /// Two gateways, when both hear each other.
+    async fn on(settings: RedisSettings, servers: Vec<Server>) -> Self {
+        let clock = clock();
+        let settings = StoreSettings { kind: StoreKind::Redis(settings), ..StoreSettings::default() };
+        let store = Store::open(&settings, clock.clone()).expect("it opens");
+        let other = Store::open(&settings, clock.clone()).expect("it opens");
+        for store in [&store, &other] {
+            whole(store).await;
+        }
+        Self { store, other, clock, _folder: None, servers }
+    }
+
+    /// Forgets everything, so that another test can begin.
+    pub(super) fn clear(&self) {
+        for server in &self.servers {
+            server.tell(redis::cmd("FLUSHALL").arg("SYNC"));
+        }
+    }
+
     fn of(kind: StoreKind) -> Self {
         let clock = clock();
         let settings = StoreSettings { kind, ..StoreSettings::default() };
         let store = Store::open(&settings, clock.clone()).expect("it opens");
-        Self { other: store.clone(), store, clock, _folder: None }
+        Self { other: store.clone(), store, clock, _folder: None, servers: Vec::new() }
     }
 
     /// Moves the clock, and what the store itself counts down.
     pub(super) async fn advance(&self, by: Duration) {
         self.clock.advance(by);
+        for server in &self.servers {
+            server.age(by);
+        }
+    }
+}
+
+/// Waits until every change is heard.
+pub(super) async fn whole(store: &Store) {
+    let mut subscription = store.subscribe();
+    while !store.0.events.is_whole() {
+        // It is told of a subscription just before it counts; the next look finds it.
+        let _ = tokio::time::timeout(Duration::from_millis(50), subscription.next()).await;
     }
 }
 

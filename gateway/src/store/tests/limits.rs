@@ -42,6 +42,8 @@ async fn passes(store: &Store, take: &Take) -> bool {
 pub(super) async fn each_algorithm_lets_its_limit_through_and_no_more(bench: &Bench) {
     for algorithm in ALGORITHMS {
         let take = rated(rate(&owner(&format!("{algorithm:?}")), 10, Duration::from_secs(10), algorithm));
+        // Fixed windows begin at multiples of their length.
+        bench.advance(Duration::from_millis(10_000 - bench.clock.now_ms() % 10_000)).await;
         let mut passed = 0;
         // A request a second passes in each of them; one more at once where a burst may come.
         for _ in 0..10 {
@@ -81,7 +83,7 @@ pub(super) async fn what_is_refused_counts_nowhere(bench: &Bench) {
 
 pub(super) async fn the_first_rate_that_refuses_is_named(bench: &Bench) {
     let (first, second) = (owner("1"), owner("2"));
-    let rates = |take: &Take| Take { quota: Some(quota(&first, 1, 60)), ..take.clone() };
+    let rates = |take: &Take| Take { quota: Some(quota(&second, 1, 60)), ..take.clone() };
     let take = Take {
         rates: smallvec![
             rate(&first, 1, Duration::from_secs(60), Algorithm::Sliding),
@@ -96,7 +98,7 @@ pub(super) async fn the_first_rate_that_refuses_is_named(bench: &Bench) {
     assert_eq!(allowance.quota.map(|quota| quota.remaining), Some(0));
     let limited = bench.store.take(&rates(&take)).await.expect("it is there");
     assert_eq!(limited, Verdict::Limited { by: 0, limit: 1, retry_after: Duration::from_secs(60) });
-    bench.store.reset_quota(&first).await.expect("it is there");
+    bench.store.reset_quota(&second).await.expect("it is there");
     let second_only = Take { rates: smallvec![take.rates[1].clone()], quota: None };
     let limited = bench.other.take(&second_only).await.expect("it is there");
     assert_eq!(limited, Verdict::Limited { by: 0, limit: 1, retry_after: Duration::from_secs(10) });
@@ -218,7 +220,7 @@ pub(super) async fn it_counts_as_memory_does(bench: &Bench) {
                 rate(&one, max, per, algorithm),
                 rate(&two, 1 + next(20), Duration::from_secs(1 + next(10)), Algorithm::Sliding)
             ],
-            quota: Some(quota(&one, 50, 0)),
+            quota: Some(quota(&two, 50, 0)),
         };
         for step in 0..40 {
             let (is, expected) = (bench.store.take(&take).await, memory.take(&take).await);
