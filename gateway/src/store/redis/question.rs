@@ -1,0 +1,102 @@
+//! One command or script, as it is sent.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// The scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Script {
+    Take,
+    Refund,
+    Quota,
+    Write,
+    Delete,
+}
+
+/// What is asked. It can be asked again, so that a server that forgot a script is told it.
+pub(super) struct Question {
+    name: What,
+    keys: Vec<Vec<u8>>,
+    args: Vec<Vec<u8>>,
+    /// Whether it may be asked again when nobody knows if it was heard.
+    pub(super) may_repeat: bool,
+}
+
+enum What {
+    Command(&'static str),
+    Script(Script),
+}
+
+impl Question {
+    pub(super) fn command(name: &'static str, may_repeat: bool) -> Self {
+        Self { name: What::Command(name), keys: Vec::new(), args: Vec::new(), may_repeat }
+    }
+
+    pub(super) fn script(script: Script, may_repeat: bool) -> Self {
+        Self { name: What::Script(script), keys: Vec::with_capacity(4), args: Vec::with_capacity(24), may_repeat }
+    }
+
+    pub(super) fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.keys.push(key.as_ref().to_vec());
+        self
+    }
+
+    pub(super) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
+        self.args.push(arg.as_ref().to_vec());
+        self
+    }
+
+    pub(super) fn is_script(&self) -> bool {
+        matches!(self.name, What::Script(_))
+    }
+
+    /// As it is sent; a script by its hash, or whole.
+    pub(super) fn to_cmd(&self, is_whole: bool) -> Cmd {
+        let mut cmd = match self.name {
+            What::Command(name) => redis::cmd(name),
+            What::Script(script) if is_whole => {
+                let mut cmd = redis::cmd("EVAL");
+                cmd.arg(script.code()).arg(self.keys.len());
+                cmd
+            }
+            What::Script(script) => {
+                let mut cmd = redis::cmd("EVALSHA");
+                cmd.arg(script.hash()).arg(self.keys.len());
+                cmd
+            }
+        };
+        for part in self.keys.iter().chain(&self.args) {
+            cmd.arg(part.as_slice());
+        }
+        cmd
+    }
+}
+
+impl Script {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Take => include_str!("take.lua"),
+            Self::Refund => include_str!("refund.lua"),
+            Self::Quota => include_str!("quota.lua"),
+            Self::Write => include_str!("write.lua"),
+            Self::Delete => include_str!("delete.lua"),
+        }
+    }
+
+    fn hash(self) -> &'static str {
+        static HASHES: LazyLock<[redis::Script; 5]> = LazyLock::new(|| {
+            [Script::Take, Script::Refund, Script::Quota, Script::Write, Script::Delete]
+                .map(|script| redis::Script::new(script.code()))
+        });
+        let [take, refund, quota, write, delete] = &*HASHES;
+        match self {
+            Self::Take => take,
+            Self::Refund => refund,
+            Self::Quota => quota,
+            Self::Write => write,
+            Self::Delete => delete,
+        }
+        .get_hash()
+    }
+}

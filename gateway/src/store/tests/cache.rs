@@ -1,0 +1,170 @@
+//! The cache of sessions.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::bench::{Bench, clock};
+use crate::model::key::KeyHash;
+use crate::model::session::Session;
+use crate::model::store::CacheSettings;
+use crate::store::event::Event;
+use crate::store::{Life, SessionCache, Store};
+
+async fn cached(settings: CacheSettings) -> (Store, SessionCache, crate::clock::Clock) {
+    let clock = clock();
+    let store = Store::in_memory(clock.clone());
+    let cache = SessionCache::new(&store, &settings);
+    (store, cache, clock)
+}
+
+async fn keep(store: &Store, key: &KeyHash, alias: &str) {
+    let session = Session { alias: alias.to_owned(), ..Session::default() };
+    store.replace_session(key, &session, Life::Forever).await.expect("it is there");
+}
+
+/// Until the server told us, too: that counts as another change.
+async fn keep_and_hear(store: &Store, key: &KeyHash, alias: &str) {
+    let mut subscription = store.subscribe();
+    keep(store, key, alias).await;
+    for _ in 0..2 {
+        assert_eq!(subscription.next().await, Some(Event::SessionChanged(key.clone())));
+    }
+}
+
+async fn alias(cache: &SessionCache, key: &KeyHash) -> Option<String> {
+    cache.get(key).await.expect("it is there").map(|stored| stored.session.alias.clone())
+}
+
+fn reads(cache: &SessionCache) -> u64 {
+    cache.numbers().reads.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn ten_thousand_requests_of_a_hundred_keys_read_the_store_a_hundred_times() {
+    let (store, cache, _) = cached(CacheSettings::default()).await;
+    let keys: Vec<KeyHash> = (0..100).map(|number| KeyHash::of(&number.to_string())).collect();
+    for key in &keys {
+        keep(&store, key, "a").await;
+    }
+    for key in keys.iter().cycle().take(10_000) {
+        assert_eq!(alias(&cache, key).await.as_deref(), Some("a"));
+    }
+    assert_eq!(reads(&cache), 100);
+}
+
+#[tokio::test]
+async fn a_change_is_seen_at_once() {
+    let (store, cache, _) = cached(CacheSettings::default()).await;
+    let key = KeyHash::of("a");
+    assert_eq!(alias(&cache, &key).await, None);
+    keep(&store, &key, "one").await;
+    assert_eq!(alias(&cache, &key).await.as_deref(), Some("one"));
+    keep(&store, &key, "two").await;
+    assert_eq!(alias(&cache, &key).await.as_deref(), Some("two"));
+    store.delete_session(&key).await.expect("it is there");
+    assert_eq!(alias(&cache, &key).await, None);
+    assert_eq!(cache.last_known(&key), Some(None));
+}
+
+#[tokio::test]
+async fn what_is_old_is_read_again() {
+    let (store, cache, clock) = cached(CacheSettings::default()).await;
+    let (key, absent) = (KeyHash::of("a"), KeyHash::of("b"));
+    keep(&store, &key, "one").await;
+    for _ in 0..2 {
+        alias(&cache, &key).await;
+        alias(&cache, &absent).await;
+    }
+    assert_eq!(reads(&cache), 2);
+    clock.advance(Duration::from_secs(2));
+    alias(&cache, &key).await;
+    alias(&cache, &absent).await;
+    assert_eq!(reads(&cache), 3, "a key without a session is read again earlier");
+    clock.advance(Duration::from_secs(8));
+    alias(&cache, &key).await;
+    assert_eq!(reads(&cache), 4);
+}
+
+#[tokio::test]
+async fn when_news_were_lost_everything_is_read_again_and_the_last_known_stays_known() {
+    let (store, cache, clock) = cached(CacheSettings::default()).await;
+    let key = KeyHash::of("a");
+    keep(&store, &key, "one").await;
+    alias(&cache, &key).await;
+    store.0.events.set_whole(false);
+    store.0.events.tell(Event::Lost);
+    assert_eq!(cache.last_known(&key).flatten().map(|stored| stored.session.alias.clone()).as_deref(), Some("one"));
+    alias(&cache, &key).await;
+    alias(&cache, &key).await;
+    assert_eq!(reads(&cache), 3, "nothing is answered from memory while news are missed");
+    store.0.events.tell(Event::Lost);
+    store.0.events.set_whole(true);
+    alias(&cache, &key).await;
+    alias(&cache, &key).await;
+    assert_eq!(reads(&cache), 4);
+    clock.advance(Duration::from_secs(300));
+    assert_eq!(cache.last_known(&key), None);
+}
+
+#[tokio::test]
+async fn random_keys_push_no_session_out() {
+    let settings = CacheSettings { entries_max: 1_000, negative_max: 64, ..CacheSettings::default() };
+    let (store, cache, _) = cached(settings).await;
+    let key = KeyHash::of("a");
+    keep(&store, &key, "one").await;
+    alias(&cache, &key).await;
+    for number in 0..5_000 {
+        alias(&cache, &KeyHash::of(&format!("x{number}"))).await;
+    }
+    assert_eq!(cache.len().0, 1);
+    assert!(cache.len().1 <= 64, "{:?}", cache.len());
+    assert!(cache.numbers().evicted.load(Ordering::Relaxed) > 4_000);
+    let before = reads(&cache);
+    alias(&cache, &key).await;
+    assert_eq!(reads(&cache), before);
+}
+
+#[tokio::test]
+async fn a_stampede_reads_the_store_once_and_survives_the_reader_going_away() {
+    let bench = Bench::redis().await;
+    let cache = SessionCache::new(&bench.store, &CacheSettings::default());
+    let key = KeyHash::of("a");
+    keep_and_hear(&bench.store, &key, "one").await;
+
+    let found = futures_util::future::join_all((0..100).map(|_| alias(&cache, &key))).await;
+    assert!(found.iter().all(|alias| alias.as_deref() == Some("one")));
+    assert_eq!(reads(&cache), 1);
+
+    let key = KeyHash::of("b");
+    keep_and_hear(&bench.store, &key, "two").await;
+    let mut reader = Box::pin(alias(&cache, &key));
+    let mut follower = Box::pin(alias(&cache, &key));
+    assert!(is_pending(&mut reader).await);
+    assert!(is_pending(&mut follower).await);
+    drop(reader);
+    assert_eq!(follower.await.as_deref(), Some("two"));
+    assert_eq!(cache.reads_under_way(), 0);
+}
+
+async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
+}
+
+#[tokio::test]
+async fn a_key_deleted_on_one_gateway_is_unknown_to_the_other_within_100_ms() {
+    let bench = Bench::redis().await;
+    let cache = SessionCache::new(&bench.other, &CacheSettings::default());
+    for number in 0..20 {
+        let key = KeyHash::of(&number.to_string());
+        keep(&bench.store, &key, "a").await;
+        assert_eq!(alias(&cache, &key).await.as_deref(), Some("a"));
+        bench.store.delete_session(&key).await.expect("it is there");
+        let deleted = std::time::Instant::now();
+        while alias(&cache, &key).await.is_some() {
+            assert!(deleted.elapsed() < Duration::from_millis(100));
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Real Redis servers: alone, with TLS, as a cluster. Each ends with its test.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::bench::Folder;
+use crate::model::store::{RedisClock, RedisSettings, RedisTls};
+
+/// A server on a port of its own.
+pub(super) struct Server {
+    process: Option<Child>,
+    arguments: Vec<String>,
+    pub(super) port: u16,
+    tls: Option<RedisTls>,
+    folder: Folder,
+}
+
+impl Server {
+    pub(super) fn start() -> Self {
+        Self::with(|port, _| vec!["--port".to_owned(), port.to_string()], None)
+    }
+
+    /// One that keeps what it acknowledged.
+    pub(super) fn durable() -> Self {
+        let arguments = |port: u16, _: &Folder| {
+            ["--port", &port.to_string(), "--appendonly", "yes", "--appendfsync", "always"].map(str::to_owned).to_vec()
+        };
+        Self::with(arguments, None)
+    }
+
+    pub(super) fn with_tls() -> Self {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("the names are good");
+        let folder = Folder::new();
+        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).expect("the folder is ours");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("the folder is ours");
+        let text = |path: &PathBuf| path.to_str().expect("our names are text").to_owned();
+        let (certificate_file, key_file) = (text(&certificate), text(&key));
+        let arguments = move |port: u16, _: &Folder| {
+            let port = port.to_string();
+            let files = ["--tls-cert-file", &certificate_file, "--tls-key-file", &key_file];
+            let more = [
+                "--tls-ca-cert-file",
+                &certificate_file,
+                "--tls-auth-clients",
+                "no",
+                "--port",
+                "0",
+                "--tls-port",
+                &port,
+            ];
+            files.iter().chain(&more).map(|&argument| argument.to_owned()).collect()
+        };
+        let tls = RedisTls { authority: Some(certificate), certificate: None };
+        Self::in_folder(folder, arguments, Some(tls))
+    }
+
+    fn with(arguments: impl Fn(u16, &Folder) -> Vec<String>, tls: Option<RedisTls>) -> Self {
+        Self::in_folder(Folder::new(), arguments, tls)
+    }
+
+    fn in_folder(folder: Folder, arguments: impl Fn(u16, &Folder) -> Vec<String>, tls: Option<RedisTls>) -> Self {
+        let mut server = Self { process: None, arguments: Vec::new(), port: 0, tls, folder };
+        // Somebody else may take the port first.
+        for _ in 0..20 {
+            server.port = free_port();
+            server.arguments = arguments(server.port, &server.folder);
+            if server.run() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    /// Starts it, on the same port and folder as before; whether it accepts connections.
+    pub(super) fn run(&mut self) -> bool {
+        let mut process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(self.folder.path())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-server is installed");
+        let output = process.stdout.take().expect("it is piped");
+        self.process = Some(process);
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let is_ready = lines.any(|line| line.contains("Ready to accept connections"));
+        // It must not be stopped by a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        is_ready
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    pub(super) fn settings(&self) -> RedisSettings {
+        let host = if self.tls.is_some() { "localhost" } else { "127.0.0.1" };
+        RedisSettings {
+            addresses: vec![(host.to_owned(), self.port)],
+            tls: self.tls.clone(),
+            deadline: Duration::from_secs(10),
+            clock: RedisClock::Gateway,
+            ..RedisSettings::default()
+        }
+    }
+
+    /// Has all keys live shorter, as if so much time had passed.
+    pub(super) fn age(&self, by: Duration) {
+        const AGE: &str = "for _, key in ipairs(redis.call('KEYS', '*')) do
+            local life = redis.call('PTTL', key)
+            if life > 0 and life <= tonumber(ARGV[1]) then redis.call('DEL', key)
+            elseif life > 0 then redis.call('PEXPIRE', key, life - tonumber(ARGV[1])) end
+        end";
+        self.tell(redis::cmd("EVAL").arg(AGE).arg(0).arg(u64::try_from(by.as_millis()).expect("it is short")));
+    }
+
+    pub(super) fn tell(&self, cmd: &redis::Cmd) -> redis::Value {
+        let mut connection = self.client().get_connection().expect("it runs");
+        cmd.query(&mut connection).expect("it can")
+    }
+
+    fn client(&self) -> redis::Client {
+        match &self.tls {
+            None => redis::Client::open(("127.0.0.1", self.port)).expect("the address is good"),
+            Some(tls) => {
+                let authority = tls.authority.as_ref().map(|path| std::fs::read(path).expect("we wrote it"));
+                let certificates = redis::TlsCertificates { client_tls: None, root_cert: authority };
+                let url = format!("rediss://localhost:{}", self.port);
+                redis::Client::build_with_tls(url, certificates).expect("the address is good")
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Three servers that share the slots.
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Server>,
+}
+
+impl Cluster {
+    pub(super) fn start() -> Self {
+        let arguments = |port: u16, _: &Folder| {
+            let port = port.to_string();
+            [
+                "--port",
+                &port,
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-node-timeout",
+                "5000",
+            ]
+            .map(str::to_owned)
+            .to_vec()
+        };
+        let nodes: Vec<Server> = (0..3).map(|_| Server::with(arguments, None)).collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .arg("--cluster-yes")
+            .output()
+            .expect("redis-cli is installed");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        for node in &nodes {
+            let is_ok = || {
+                let info = node.tell(redis::cmd("CLUSTER").arg("INFO"));
+                let text: String = redis::from_redis_value(info).expect("it is text");
+                text.contains("cluster_state:ok")
+            };
+            // It tells nobody when it has heard of the others.
+            while !is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Self { nodes }
+    }
+
+    pub(super) fn settings(&self) -> RedisSettings {
+        let addresses = self.nodes.iter().map(|node| ("127.0.0.1".to_owned(), node.port)).collect();
+        RedisSettings {
+            addresses,
+            cluster: true,
+            deadline: Duration::from_secs(10),
+            clock: RedisClock::Gateway,
+            ..RedisSettings::default()
+        }
+    }
+}
+
+/// A port below those that outgoing connections use; a cluster's bus needs the one ten thousand above.
+fn free_port() -> u16 {
+    use std::hash::{BuildHasher as _, RandomState};
+    loop {
+        let port = 12_000 + u16::try_from(RandomState::new().hash_one(0_u8) % 10_000).unwrap_or(0);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
