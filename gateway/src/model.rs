@@ -5,7 +5,11 @@
 pub mod api;
 pub mod gateway;
 pub mod id;
+pub mod key;
+pub mod limit;
 pub mod path;
 pub mod plugin;
+pub mod policy;
 pub mod record;
 pub mod session;
+pub mod store;

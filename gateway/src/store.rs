@@ -1,3 +1,198 @@
-//! What outlives a request. Today the values of plugins, in memory.
+//! What outlives a request: sessions, policies, counters of rates and quotas, values of plugins.
+//!
+//! A [`Store`] is one contract that memory, a file and Redis keep; `store/tests/contract.rs` is the contract in code. Keys of
+//! sessions come hashed. What a record means is not known here, nor what is answered when a limit refuses.
 
+mod backend;
+mod counters;
+mod embedded;
+mod error;
+mod event;
 pub mod kv;
+mod limit;
+mod memory;
+mod policies;
+mod record;
+mod sessions;
+mod tyk;
+mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use self::backend::Backend;
+use self::counters::{Counters, Taken};
+pub use self::error::{OpenError, StoreError};
+use self::event::Events;
+pub use self::event::{Event, Subscription};
+pub use self::limit::{Allowance, Owner, QuotaState, QuotaUse, RATES_MAX, RateKey, RateState, RateUse, Take, Verdict};
+pub use self::record::{Cursor, Life, Page};
+pub use self::sessions::{Stored, Version};
+use crate::clock::Clock;
+use crate::model::limit::QuotaLimit;
+use crate::model::store::StoreSettings;
+
+/// A store. Cheap to clone; clones are one store, for all cores.
+///
+/// Every call ends within the store's deadline. What was acknowledged is durable: sessions and policies are on disk (in the
+/// file's store) or with the server (on Redis) when the call returns; of a quota at most one block counts too much after a
+/// crash; rates begin anew with the process in memory and in a file.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    backend: Backend,
+    clock: Clock,
+    events: Events,
+    record_bytes_max: usize,
+    /// Counts where the backend is away.
+    local: Counters,
+    numbers: Numbers,
+}
+
+/// What a store has counted since it was opened.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    /// Calls.
+    pub calls: AtomicU64,
+    /// Calls without an answer because the store was away.
+    pub away: AtomicU64,
+    /// Calls that failed for another reason.
+    pub failed: AtomicU64,
+    /// Requests counted in this process because the store was away.
+    pub local: AtomicU64,
+}
+
+impl Store {
+    /// Opens a store. Redis need not be there yet: calls fail until it is.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or a setting cannot be used.
+    pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Self, OpenError> {
+        let events = Events::new(settings.limits.events_max);
+        let backend = Backend::open(settings, &clock, &events)?;
+        Ok(Self(Arc::new(Shared {
+            backend,
+            clock,
+            events,
+            record_bytes_max: settings.limits.record_bytes_max,
+            local: Counters::new(settings.limits.counters_max, None),
+            numbers: Numbers::default(),
+        })))
+    }
+
+    /// A store in memory, with default settings.
+    pub fn in_memory(clock: Clock) -> Self {
+        Self::open(&StoreSettings::default(), clock).expect("memory needs nothing that could be missing")
+    }
+
+    /// Counts a request against its rates and quota: all of them, or none where one refuses. On Redis one round trip; in a
+    /// cluster one for each owner.
+    ///
+    /// # Errors
+    /// The store is away, or has no room for another counter.
+    pub async fn take(&self, take: &Take) -> Result<Verdict, StoreError> {
+        let verdict = self.counted(self.0.backend.take(take, &self.0.clock).await)?;
+        if self.0.backend.may_be_away()
+            && let Some(quota) = &take.quota
+            && let Some(state) = verdict.quota()
+        {
+            self.0.local.note_quota(&quota.owner, state, self.0.clock.now_ms());
+        }
+        Ok(verdict)
+    }
+
+    /// Counts a request in this process alone: the fall-back for a store that is away. A quota goes on from what the store
+    /// said last; rates begin anew.
+    ///
+    /// # Errors
+    /// There is no room for another counter.
+    pub fn take_locally(&self, take: &Take) -> Result<Verdict, StoreError> {
+        self.0.numbers.local.fetch_add(1, Ordering::Relaxed);
+        match self.0.local.take(take, self.now_us(), &|_| false)? {
+            Taken::Decided(verdict) => Ok(verdict),
+            Taken::Wait(_) => Err(StoreError::Busy),
+        }
+    }
+
+    /// What is left of a quota.
+    pub async fn quota(&self, owner: &Owner, limit: &QuotaLimit) -> Result<QuotaState, StoreError> {
+        self.counted(self.0.backend.quota(owner, limit, &self.0.clock).await)
+    }
+
+    /// Forgets what was used of a quota; it begins anew with the next request.
+    pub async fn reset_quota(&self, owner: &Owner) -> Result<(), StoreError> {
+        self.counted(self.0.backend.set_quota(owner, None, &self.0.clock).await)?;
+        self.0.local.set_quota(owner, None, self.0.clock.now_ms(), |_| ())
+    }
+
+    /// Sets what remains of a quota, which goes on to its renewal.
+    pub async fn set_quota_remaining(
+        &self,
+        owner: &Owner,
+        limit: &QuotaLimit,
+        remaining: u64,
+    ) -> Result<(), StoreError> {
+        let used = limit.max().saturating_sub(remaining);
+        self.counted(self.0.backend.set_quota(owner, Some((used, limit)), &self.0.clock).await)?;
+        self.0.local.set_quota(owner, Some((used, limit)), self.0.clock.now_ms(), |_| ())
+    }
+
+    /// Events from now on, those of other gateways too.
+    pub fn subscribe(&self) -> Subscription {
+        self.0.events.subscribe()
+    }
+
+    /// Tells every gateway to read its definitions again.
+    pub async fn announce_reload(&self) -> Result<(), StoreError> {
+        self.counted(self.0.backend.announce(&Event::Reload).await)?;
+        self.0.events.tell(Event::Reload);
+        Ok(())
+    }
+
+    /// What was counted.
+    pub fn numbers(&self) -> &Numbers {
+        &self.0.numbers
+    }
+
+    /// Counters of rates and quotas held in this process, and how often there was no room for another.
+    pub fn counters_held(&self) -> (usize, u64) {
+        let own = self.0.backend.counters();
+        let (len, refused) = own.map_or((0, 0), |own| (own.len(), own.refused()));
+        (len + self.0.local.len(), refused + self.0.local.refused())
+    }
+
+    fn now_us(&self) -> u64 {
+        self.0.clock.now_ms().saturating_mul(1_000)
+    }
+
+    fn counted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        let numbers = &self.0.numbers;
+        numbers.calls.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = &answer {
+            let count = if error.is_away() { &numbers.away } else { &numbers.failed };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+impl Verdict {
+    /// The quota, where the verdict says something of it.
+    pub fn quota(&self) -> Option<&QuotaState> {
+        match self {
+            Self::Allowed(allowance) => allowance.quota.as_ref(),
+            Self::QuotaExceeded(state) => Some(state),
+            Self::Limited { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.0.backend.name())
+    }
+}
+
+#[cfg(test)]
+mod tests;

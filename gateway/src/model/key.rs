@@ -1,0 +1,132 @@
+//! A credential as the gateway keeps it: its hash, with the hash's name beside it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+/// The hash of a key (token). The key itself is never kept.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash {
+    algorithm: HashAlgorithm,
+    text: Arc<str>,
+}
+
+/// How a key was hashed. Sha256 is written; the others are names of what Tyk wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HashAlgorithm {
+    /// Sha256 over the whole token.
+    Sha256,
+    /// Tyk's murmur3 of 32 bits.
+    Murmur32,
+    /// Murmur3 of 64 bits.
+    Murmur64,
+    /// Murmur3 of 128 bits.
+    Murmur128,
+}
+
+/// A text is not the hexadecimal hash that it was given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a hash of a key: lower-case hexadecimal digits of the hash's length")]
+pub struct KeyHashInvalid;
+
+impl KeyHash {
+    /// Hashes a token with sha256.
+    pub fn of(token: &str) -> Self {
+        let digest = Sha256::digest(token.as_bytes());
+        let mut text = String::with_capacity(64);
+        for byte in digest {
+            for nibble in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+        }
+        Self { algorithm: HashAlgorithm::Sha256, text: text.into() }
+    }
+
+    /// Takes a hash that is known already.
+    pub fn parse(algorithm: HashAlgorithm, text: &str) -> Result<Self, KeyHashInvalid> {
+        let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_hex || text.len() != algorithm.digits() {
+            return Err(KeyHashInvalid);
+        }
+        Ok(Self { algorithm, text: text.into() })
+    }
+
+    /// Takes a hash whose name is not known: its length tells, as no two that we read share one.
+    pub fn guess(text: &str) -> Result<Self, KeyHashInvalid> {
+        let known = HashAlgorithm::ALL.into_iter().find(|algorithm| algorithm.digits() == text.len());
+        Self::parse(known.ok_or(KeyHashInvalid)?, text)
+    }
+
+    /// The hash's name.
+    pub const fn algorithm(&self) -> HashAlgorithm {
+        self.algorithm
+    }
+
+    /// The hash, in lower-case hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl HashAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sha256, Self::Murmur32, Self::Murmur64, Self::Murmur128];
+
+    /// Its name, as Tyk spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Murmur32 => "murmur32",
+            Self::Murmur64 => "murmur64",
+            Self::Murmur128 => "murmur128",
+        }
+    }
+
+    /// Finds it by name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+    }
+
+    const fn digits(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Murmur32 => 8,
+            Self::Murmur64 => 16,
+            Self::Murmur128 => 32,
+        }
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyHash({}:{})", self.algorithm.as_str(), self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_hashed_with_sha256() {
+        let hash = KeyHash::of("abc");
+        assert_eq!(hash.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(KeyHash::guess(hash.as_str()), Ok(hash));
+    }
+
+    #[test]
+    fn what_is_not_a_hash_is_refused() {
+        for text in ["", "8e04d41", "8e04d41C", "8e04d41g", "../../etc"] {
+            assert_eq!(KeyHash::guess(text), Err(KeyHashInvalid), "{text}");
+        }
+        let murmur = KeyHash::guess("8e04d41c").expect("this is one");
+        assert_eq!(murmur.algorithm(), HashAlgorithm::Murmur32);
+    }
+}

@@ -1,0 +1,203 @@
+//! A store in a file of this gateway alone.
+//!
+//! One thread writes, many writes in one commit; a write is answered when its commit is on disk. Another thread reads. Rates
+//! and quotas are counted in memory, quotas reserved in the file before they are used.
+
+mod file;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use self::file::File;
+use self::writer::{Command, Writer};
+use super::counters::{Counters, Taken};
+use super::error::{OpenError, StoreError};
+use super::limit::{Owner, QuotaState, Take, Verdict};
+use super::record::{Cursor, Delete, Page, Table, Write};
+use crate::clock::Clock;
+use crate::model::limit::QuotaLimit;
+use crate::model::store::{EmbeddedSettings, StoreLimits};
+
+/// A store in a file. Dropping it writes down what is left to write, and waits for that.
+pub(super) struct Embedded {
+    file: Arc<File>,
+    counters: Arc<Counters>,
+    commands: Option<SyncSender<Command>>,
+    reads: Option<SyncSender<Read>>,
+    threads: Vec<JoinHandle<()>>,
+    deadline: Duration,
+    busy: AtomicU64,
+}
+
+/// Work for the thread that reads.
+type Read = Box<dyn FnOnce(&File) + Send>;
+
+/// Where a call waits for its answer.
+type Answer<T> = oneshot::Receiver<Result<T, StoreError>>;
+
+impl Embedded {
+    pub(super) fn open(settings: &EmbeddedSettings, limits: &StoreLimits, clock: &Clock) -> Result<Self, OpenError> {
+        let path: &Path = &settings.path;
+        let failed = |reason: String| OpenError::File { path: path.to_owned(), reason };
+        let file = Arc::new(File::open(path, settings.cache_bytes, limits.records_max).map_err(failed)?);
+        let counters = Arc::new(Counters::new(limits.counters_max, Some(settings.quota_block)));
+        for kept in file.quotas(clock.now_ms()).map_err(|error| failed(error.to_string()))? {
+            counters.restore(&kept);
+        }
+
+        let (commands, received) = sync_channel(settings.queue_max);
+        let (file_of_writer, batch_max) = (file.clone(), settings.batch_max);
+        let writer = Writer::new(file_of_writer, counters.clone(), clock.clone(), batch_max);
+        let writing = spawn("stile-store-write", move || writer.run(&received))?;
+        let (reads, asked) = sync_channel::<Read>(settings.queue_max);
+        let file_of_reader = file.clone();
+        let reading = spawn("stile-store-read", move || {
+            for read in asked {
+                read(&file_of_reader);
+            }
+        })?;
+        Ok(Self {
+            file,
+            counters,
+            commands: Some(commands),
+            reads: Some(reads),
+            threads: vec![writing, reading],
+            deadline: settings.deadline,
+            busy: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) async fn read(&self, table: Table, key: &str, now_ms: u64) -> Result<Option<Bytes>, StoreError> {
+        let key = key.to_owned();
+        self.reading(move |file| file.read(table, &key, now_ms)).await
+    }
+
+    pub(super) async fn list(
+        &self,
+        table: Table,
+        from: Option<&Cursor>,
+        max: usize,
+        now_ms: u64,
+    ) -> Result<Page<String>, StoreError> {
+        let from = from.cloned();
+        self.reading(move |file| file.list(table, from.as_ref(), max, now_ms)).await
+    }
+
+    pub(super) async fn write(&self, write: Write, now_ms: u64) -> Result<bool, StoreError> {
+        self.writing(|reply| Command::Write(write, now_ms, reply)).await
+    }
+
+    pub(super) async fn delete(&self, delete: Delete, now_ms: u64) -> Result<bool, StoreError> {
+        self.writing(|reply| Command::Delete(delete, now_ms, reply)).await
+    }
+
+    pub(super) async fn take(&self, take: &Take, clock: &Clock) -> Result<Verdict, StoreError> {
+        loop {
+            let write = |reserve| self.send(Command::Reserve(reserve)).is_ok();
+            let waiting = match self.counters.take(take, clock.now_ms().saturating_mul(1_000), &write)? {
+                Taken::Decided(verdict) => return Ok(verdict),
+                Taken::Wait(waiting) => waiting,
+            };
+            within(self.deadline, waiting.written).await?;
+            if let Some(quota) = &take.quota
+                && self.counters.failures(&quota.owner) > waiting.failures
+            {
+                return Err(StoreError::away("quota cannot be written down"));
+            }
+        }
+    }
+
+    pub(super) fn quota(&self, owner: &Owner, limit: &QuotaLimit, now_ms: u64) -> QuotaState {
+        self.counters.quota_state(owner, limit, now_ms)
+    }
+
+    pub(super) async fn set_quota(
+        &self,
+        owner: &Owner,
+        used: Option<(u64, &QuotaLimit)>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.counters.set_quota(owner, used, now_ms, |kept| self.send(Command::Keep(kept, reply)))?;
+        sent?;
+        self.answered(answer).await
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    async fn writing<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        self.answered(answer).await
+    }
+
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&File) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let work: Read = Box::new(move |file| {
+            // One who stopped waiting needs no answer.
+            let _ = reply.send(read(file).map_err(StoreError::away));
+        });
+        let reads = self.reads.as_ref().ok_or_else(|| StoreError::away("store is closed"))?;
+        reads.try_send(work).map_err(|error| self.not_sent(&error))?;
+        self.answered(answer).await
+    }
+
+    async fn answered<T>(&self, answer: Answer<T>) -> Result<T, StoreError> {
+        within(self.deadline, answer).await?.map_err(|_| StoreError::away("the store's thread has ended"))?
+    }
+
+    fn send(&self, command: Command) -> Result<(), StoreError> {
+        let commands = self.commands.as_ref().ok_or_else(|| StoreError::away("store is closed"))?;
+        commands.try_send(command).map_err(|error| self.not_sent(&error))
+    }
+
+    fn not_sent<T>(&self, error: &TrySendError<T>) -> StoreError {
+        match error {
+            TrySendError::Full(_) => {
+                self.busy.fetch_add(1, Ordering::Relaxed);
+                StoreError::Busy
+            }
+            TrySendError::Disconnected(_) => StoreError::away("the store's thread has ended"),
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Both threads end when nobody can ask any more.
+        (self.commands, self.reads) = (None, None);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(path = %self.file.path().display(), "a thread of the store has panicked");
+            }
+        }
+    }
+}
+
+/// Waits for at most so long. Without a runtime, as when plugins are tried at load, for as long as it takes.
+async fn within<T>(deadline: Duration, answer: impl Future<Output = T>) -> Result<T, StoreError> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Ok(answer.await);
+    }
+    tokio::time::timeout(deadline, answer).await.map_err(|_| StoreError::Deadline(deadline))
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
+}

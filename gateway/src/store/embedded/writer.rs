@@ -1,0 +1,171 @@
+//! The thread that writes: many commands in one commit, answered after it.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use tokio::sync::oneshot;
+
+use super::file::{File, QUOTAS, pack, records, unpack};
+use crate::clock::Clock;
+use crate::store::counters::{Counters, Kept, Reserve};
+use crate::store::error::StoreError;
+use crate::store::record::{Delete, Table, Write};
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the thread is asked to do.
+pub(super) enum Command {
+    Write(Write, u64, Reply<bool>),
+    Delete(Delete, u64, Reply<bool>),
+    Reserve(Reserve),
+    Keep(Kept, Reply<()>),
+}
+
+/// Owns all writing to the file.
+pub(super) struct Writer {
+    file: Arc<File>,
+    counters: Arc<Counters>,
+    clock: Clock,
+    batch_max: usize,
+    /// Where the search for what has ended goes on.
+    swept_to: Option<String>,
+}
+
+impl Writer {
+    pub(super) fn new(file: Arc<File>, counters: Arc<Counters>, clock: Clock, batch_max: usize) -> Self {
+        Self { file, counters, clock, batch_max: batch_max.max(1), swept_to: None }
+    }
+
+    /// Works until nobody can ask any more, then writes down what was really used of each quota.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            match commands.recv_timeout(SWEEP_INTERVAL) {
+                Ok(first) => {
+                    let rest = std::iter::from_fn(|| commands.try_recv().ok()).take(self.batch_max - 1);
+                    self.commit(std::iter::once(first).chain(rest).collect());
+                }
+                Err(RecvTimeoutError::Timeout) => self.sweep(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let settled = self.counters.settled();
+        if !settled.is_empty()
+            && let Err(error) =
+                self.file.write(|transaction| settled.iter().try_for_each(|kept| keep(transaction, kept)))
+        {
+            tracing::warn!(%error, "quotas count at most one block too high: what was used could not be written down");
+        }
+    }
+
+    fn commit(&self, batch: Vec<Command>) {
+        let done = self.file.write(|transaction| {
+            batch.iter().map(|command| self.apply(transaction, command)).collect::<Result<Vec<_>, _>>()
+        });
+        let outcomes = match done {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                tracing::error!(%error, writes = batch.len(), "store could not write");
+                if !matches!(error, redb::Error::TransactionInProgress) {
+                    self.file.reopen();
+                }
+                batch.iter().map(|_| Err(StoreError::away(&error))).collect()
+            }
+        };
+        for (command, outcome) in batch.into_iter().zip(outcomes) {
+            // One who stopped waiting needs no answer.
+            match command {
+                Command::Write(_, _, reply) | Command::Delete(_, _, reply) => drop(reply.send(outcome)),
+                Command::Keep(_, reply) => drop(reply.send(outcome.map(|_| ()))),
+                Command::Reserve(reserve) => self.counters.reserved(&reserve, outcome.is_ok()),
+            }
+        }
+    }
+
+    /// The inner error is about this command alone; the outer one fails the whole batch.
+    fn apply(
+        &self,
+        transaction: &WriteTransaction,
+        command: &Command,
+    ) -> Result<Result<bool, StoreError>, redb::Error> {
+        match command {
+            Command::Write(write, now_ms, _) => self.write(transaction, write, *now_ms),
+            Command::Delete(delete, now_ms, _) => {
+                let mut table = transaction.open_table(records(delete.table))?;
+                let old = table.remove(&*delete.key)?;
+                Ok(Ok(old.and_then(|old| unpack(old.value())).is_some_and(|old| old.is_live(*now_ms))))
+            }
+            Command::Reserve(Reserve { kept, .. }) | Command::Keep(kept, _) => {
+                keep(transaction, kept)?;
+                Ok(Ok(true))
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        transaction: &WriteTransaction,
+        write: &Write,
+        now_ms: u64,
+    ) -> Result<Result<bool, StoreError>, redb::Error> {
+        let mut table = transaction.open_table(records(write.table))?;
+        let old = table.get(&*write.key)?.and_then(|old| unpack(old.value()));
+        let is_new = old.is_none();
+        let old = old.filter(|old| old.is_live(now_ms));
+        let Some(new) = write.decide(old.as_ref(), now_ms) else { return Ok(Ok(false)) };
+        if is_new && table.len()? >= u64::try_from(self.file.records_max).unwrap_or(u64::MAX) {
+            return Ok(Err(StoreError::Full("`records_max`")));
+        }
+        table.insert(&*write.key, &*pack(&new))?;
+        Ok(Ok(true))
+    }
+
+    /// Removes some of what has ended. Nobody reads it any more; only its place is wanted.
+    fn sweep(&mut self) {
+        let now = self.clock.now_ms();
+        let from = self.swept_to.take();
+        let swept = self.file.write(|transaction| {
+            let mut quotas = transaction.open_table(QUOTAS)?;
+            let is_kept = |_: &str, (_, renews): (u64, u64)| renews == 0 || renews > now;
+            // There are fewer quotas than sessions, and a row is small.
+            quotas.retain(is_kept)?;
+            let mut table = transaction.open_table(records(Table::Sessions))?;
+            let start = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let (mut ended, mut seen, mut last) = (Vec::new(), 0, None);
+            for row in table.range::<&str>((start, Bound::Unbounded))?.take(SWEEP_MAX) {
+                let (key, value) = row?;
+                seen += 1;
+                last = Some(key.value().to_owned());
+                if unpack(value.value()).is_none_or(|entry| !entry.is_live(now)) {
+                    ended.push(key.value().to_owned());
+                }
+            }
+            for key in &ended {
+                table.remove(&**key)?;
+            }
+            Ok(last.filter(|_| seen == SWEEP_MAX))
+        });
+        match swept {
+            Ok(next) => self.swept_to = next,
+            Err(error) => {
+                tracing::error!(%error, "store could not remove what has ended");
+                self.file.reopen();
+            }
+        }
+    }
+}
+
+fn keep(transaction: &WriteTransaction, kept: &Kept) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(QUOTAS)?;
+    match kept.used {
+        Some(used) => table.insert(&*kept.owner, (used, kept.renews_ms.unwrap_or(0)))?,
+        None => table.remove(&*kept.owner)?,
+    };
+    Ok(())
+}
+
+/// Looked for when nothing was asked for so long.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const SWEEP_MAX: usize = 1_000;

@@ -1,0 +1,142 @@
+//! News of changed sessions and policies, for all who keep copies of them.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::broadcast;
+
+use crate::model::key::{HashAlgorithm, KeyHash};
+use crate::model::policy::PolicyId;
+
+/// Something changed in the store, here or in another gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A session was made, replaced or updated.
+    SessionChanged(KeyHash),
+    /// A session was deleted.
+    SessionDeleted(KeyHash),
+    /// A policy was put or deleted.
+    PolicyChanged(PolicyId),
+    /// Definitions are to be read again.
+    Reload,
+    /// News may have been missed: copies are to be dropped.
+    Lost,
+}
+
+/// Receives events from now on.
+#[derive(Debug)]
+pub struct Subscription(broadcast::Receiver<Event>);
+
+impl Subscription {
+    /// The next event; `None` when the store is gone. One who is too far behind gets [`Event::Lost`].
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(Event::Lost),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// Told of each event at once, before the write that caused it is answered.
+pub(super) trait Listener: Send + Sync {
+    fn told(&self, event: &Event);
+}
+
+/// Tells events within this process.
+#[derive(Clone)]
+pub(super) struct Events(Arc<Shared>);
+
+struct Shared {
+    sender: broadcast::Sender<Event>,
+    listeners: Mutex<Vec<Weak<dyn Listener>>>,
+}
+
+impl Events {
+    pub(super) fn new(events_max: usize) -> Self {
+        let (sender, _) = broadcast::channel(events_max.max(1));
+        Self(Arc::new(Shared { sender, listeners: Mutex::default() }))
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            listener.told(&event);
+        }
+        // Nobody listening is no error.
+        let _ = self.0.sender.send(event);
+    }
+
+    pub(super) fn subscribe(&self) -> Subscription {
+        Subscription(self.0.sender.subscribe())
+    }
+
+    pub(super) fn listen(&self, listener: Weak<dyn Listener>) {
+        let mut listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|known| known.strong_count() > 0);
+        listeners.push(listener);
+    }
+}
+
+impl Event {
+    /// As it goes from gateway to gateway.
+    pub(super) fn to_message(&self) -> String {
+        let session = |what: &str, key: &KeyHash| format!("{what} {} {key}", key.algorithm().as_str());
+        match self {
+            Self::SessionChanged(key) => session("session-changed", key),
+            Self::SessionDeleted(key) => session("session-deleted", key),
+            Self::PolicyChanged(id) => format!("policy-changed {id}"),
+            Self::Reload => "reload".to_owned(),
+            Self::Lost => "lost".to_owned(),
+        }
+    }
+
+    /// Reads what another gateway sent. What cannot be read may have been anything: [`Event::Lost`].
+    pub(super) fn from_message(message: &str) -> Self {
+        let key = |text: &str| {
+            let (algorithm, hash) = text.split_once(' ')?;
+            KeyHash::parse(HashAlgorithm::parse(algorithm)?, hash).ok()
+        };
+        let (what, rest) = message.split_once(' ').unwrap_or((message, ""));
+        let event = match what {
+            "session-changed" => key(rest).map(Self::SessionChanged),
+            "session-deleted" => key(rest).map(Self::SessionDeleted),
+            "policy-changed" => PolicyId::parse(rest).ok().map(Self::PolicyChanged),
+            "reload" => Some(Self::Reload),
+            _ => None,
+        };
+        event.unwrap_or(Self::Lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_goes_from_gateway_to_gateway() {
+        let (key, id) = (KeyHash::of("k"), PolicyId::parse("a policy").expect("it is an id"));
+        let events =
+            [Event::SessionChanged(key.clone()), Event::SessionDeleted(key), Event::PolicyChanged(id), Event::Reload];
+        for event in events {
+            assert_eq!(Event::from_message(&event.to_message()), event);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_means_that_news_were_lost() {
+        for message in ["", "lost", "session-changed", "session-deleted sha256 xyz", "policy-changed ", "later 1"] {
+            assert_eq!(Event::from_message(message), Event::Lost, "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_too_far_behind_is_told_that_news_were_lost() {
+        let events = Events::new(2);
+        let mut subscription = events.subscribe();
+        for _ in 0..5 {
+            events.tell(Event::Reload);
+        }
+        assert_eq!(subscription.next().await, Some(Event::Lost));
+        assert_eq!(subscription.next().await, Some(Event::Reload));
+    }
+}

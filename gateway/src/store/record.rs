@@ -1,0 +1,108 @@
+//! Records as bytes: what every store keeps of sessions and policies, before anybody reads them.
+
+use bytes::Bytes;
+
+use super::event::Event;
+
+/// The kinds of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Table {
+    Sessions,
+    Policies,
+}
+
+/// A write of one record.
+#[derive(Debug, Clone)]
+pub(super) struct Write {
+    pub(super) table: Table,
+    pub(super) key: Box<str>,
+    pub(super) value: Bytes,
+    pub(super) life: Life,
+    pub(super) only_if: OnlyIf,
+    /// Told everywhere when it was written.
+    pub(super) event: Event,
+}
+
+/// A deletion of one record.
+#[derive(Debug, Clone)]
+pub(super) struct Delete {
+    pub(super) table: Table,
+    pub(super) key: Box<str>,
+    /// Told everywhere when there was one.
+    pub(super) event: Event,
+}
+
+/// When a write is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OnlyIf {
+    Always,
+    Absent,
+    Is(Bytes),
+}
+
+/// How long a record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Until it is deleted.
+    Forever,
+    /// So many milliseconds from now; zero counts as one.
+    Millis(u64),
+    /// As long as the record that it replaces; for ever where there is none.
+    Kept,
+}
+
+/// A record with its end, where it is kept in this process or its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) value: Bytes,
+    pub(super) expires_ms: Option<u64>,
+}
+
+impl Entry {
+    pub(super) fn is_live(&self, now_ms: u64) -> bool {
+        self.expires_ms.is_none_or(|expires| expires > now_ms)
+    }
+}
+
+impl Write {
+    /// What is to be kept in place of `old`, which is live; nothing where the condition does not hold.
+    pub(super) fn decide(&self, old: Option<&Entry>, now_ms: u64) -> Option<Entry> {
+        let holds = match &self.only_if {
+            OnlyIf::Always => true,
+            OnlyIf::Absent => old.is_none(),
+            OnlyIf::Is(expected) => old.is_some_and(|old| old.value == expected),
+        };
+        let expires_ms = match self.life {
+            Life::Forever => None,
+            Life::Millis(ms) => Some(now_ms.saturating_add(ms.max(1))),
+            Life::Kept => old.and_then(|old| old.expires_ms),
+        };
+        holds.then(|| Entry { value: self.value.clone(), expires_ms })
+    }
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is in this part.
+    pub items: Vec<T>,
+    /// Where the next part begins; `None` after the last.
+    pub next: Option<Cursor>,
+}
+
+/// A place in a list, as the store itself gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub(super) Box<str>);
+
+impl Cursor {
+    /// Takes what [`Cursor::as_str`] gave, from a caller of the control port, say. A place that the store did not give may
+    /// begin anywhere.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() <= 512 && !text.chars().any(char::is_control)).then(|| Self(text.into()))
+    }
+
+    /// The place as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

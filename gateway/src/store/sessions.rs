@@ -1,0 +1,140 @@
+//! Sessions under the hash of their key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::StoreError;
+use super::event::Event;
+use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
+use super::{Store, tyk};
+use crate::model::key::KeyHash;
+use crate::model::session::Session;
+
+/// A session as it was read. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The session.
+    pub session: Arc<Session>,
+    /// What [`Store::update_session`] compares.
+    pub version: Version,
+}
+
+/// The very bytes that were read: an update is made only while they are still what is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(Bytes);
+
+impl Store {
+    /// The session of a key, from the store itself. Requests ask the cache, which asks here.
+    ///
+    /// # Errors
+    /// The store is away, or what it keeps is no session.
+    pub async fn session(&self, key: &KeyHash) -> Result<Option<Stored>, StoreError> {
+        let read = self.0.backend.read(Table::Sessions, key.as_str(), &self.0.clock).await;
+        let Some(bytes) = self.counted(read)? else { return Ok(None) };
+        let session = if bytes.len() > self.0.record_bytes_max {
+            Err(StoreError::corrupt(key.as_str(), "it is larger than `record_bytes_max`"))
+        } else {
+            tyk::session::read(&bytes).map_err(|error| StoreError::corrupt(key.as_str(), error))
+        };
+        Ok(Some(Stored { session: Arc::new(session?), version: Version(bytes) }))
+    }
+
+    /// Keeps a session unless there is one; whether it was kept. Quota that was used under the key stays used.
+    ///
+    /// # Errors
+    /// The store is away, in which case it may have been kept all the same; there is no room, or the session is too large.
+    pub async fn create_session(&self, key: &KeyHash, session: &Session, life: Life) -> Result<bool, StoreError> {
+        self.write_session(key, session, life, OnlyIf::Absent).await.map(|written| written.is_some())
+    }
+
+    /// Keeps a session, whatever there is.
+    ///
+    /// # Errors
+    /// As for [`Store::create_session`].
+    pub async fn replace_session(&self, key: &KeyHash, session: &Session, life: Life) -> Result<(), StoreError> {
+        self.write_session(key, session, life, OnlyIf::Always).await.map(|_| ())
+    }
+
+    /// Keeps a session if there is still the one that was read: a session that was deleted meanwhile stays deleted. The new
+    /// version, or nothing where it was not written: read again.
+    ///
+    /// # Errors
+    /// As for [`Store::create_session`].
+    pub async fn update_session(
+        &self,
+        key: &KeyHash,
+        session: &Session,
+        life: Life,
+        read: &Version,
+    ) -> Result<Option<Version>, StoreError> {
+        self.write_session(key, session, life, OnlyIf::Is(read.0.clone())).await
+    }
+
+    /// Deletes a session; whether there was one. Every gateway is told at once.
+    ///
+    /// # Errors
+    /// The store is away, in which case it may be deleted all the same.
+    pub async fn delete_session(&self, key: &KeyHash) -> Result<bool, StoreError> {
+        let event = Event::SessionDeleted(key.clone());
+        let delete = Delete { table: Table::Sessions, key: key.as_str().into(), event: event.clone() };
+        let deleted = self.counted(self.0.backend.delete(delete, &self.0.clock).await);
+        // Also where nobody knows whether it was: one who reads again knows.
+        if deleted != Ok(false) {
+            self.0.events.tell(event);
+        }
+        deleted
+    }
+
+    /// Keys with a session, about `max` of them from a place on, in no order that is promised. One that is there all the
+    /// time is listed once in memory and in a file, and at least once on Redis.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn list_sessions(&self, from: Option<&Cursor>, max: usize) -> Result<Page<KeyHash>, StoreError> {
+        let listed = self.0.backend.list(Table::Sessions, from, max.clamp(1, LIST_MAX), &self.0.clock).await;
+        let page = self.counted(listed)?;
+        // Keys of Tyk that are not hashed have no place here.
+        let items = page.items.iter().filter_map(|text| KeyHash::guess(text).ok()).collect();
+        Ok(Page { items, next: page.next })
+    }
+
+    async fn write_session(
+        &self,
+        key: &KeyHash,
+        session: &Session,
+        life: Life,
+        only_if: OnlyIf,
+    ) -> Result<Option<Version>, StoreError> {
+        let value = Bytes::from(tyk::session::write(session, key.algorithm()));
+        let event = Event::SessionChanged(key.clone());
+        let write = Write {
+            table: Table::Sessions,
+            key: key.as_str().into(),
+            value: value.clone(),
+            life,
+            only_if,
+            event: event.clone(),
+        };
+        let written = self.write(write, event).await?;
+        Ok(written.then_some(Version(value)))
+    }
+
+    /// Writes a record and tells of it.
+    pub(super) async fn write(&self, write: Write, event: Event) -> Result<bool, StoreError> {
+        let written = if write.value.len() > self.0.record_bytes_max {
+            Err(StoreError::TooLarge)
+        } else {
+            self.0.backend.write(write, &self.0.clock).await
+        };
+        let written = self.counted(written);
+        let may_be_written = written.as_ref().map_or_else(StoreError::is_away, |written| *written);
+        if may_be_written {
+            self.0.events.tell(event);
+        }
+        written
+    }
+}
+
+/// Records listed at once.
+pub(super) const LIST_MAX: usize = 1_000;

@@ -1,0 +1,51 @@
+//! The contract against every store, and what only some of them can show.
+
+mod bench;
+mod contract;
+mod limits;
+mod window;
+
+use self::bench::Bench;
+
+/// Runs the contract against a store; `$bench` makes one [`Bench`].
+macro_rules! contract {
+    ($name:ident, $bench:expr) => {
+        mod $name {
+            use super::*;
+
+            contract!(@each $bench,
+                contract: a_session_is_created_once_read_replaced_and_deleted;
+                contract: an_update_is_refused_once_somebody_else_wrote;
+                contract: an_update_does_not_bring_back_a_deleted_session;
+                contract: a_session_ends_with_its_life;
+                contract: sessions_are_listed_in_pages;
+                contract: a_session_that_is_too_large_is_refused;
+                contract: of_many_who_create_one_session_one_does;
+                contract: policies_are_put_read_listed_and_deleted;
+                contract: every_gateway_hears_of_changes;
+                limits: each_algorithm_lets_its_limit_through_and_no_more;
+                limits: what_is_refused_counts_nowhere;
+                limits: the_first_rate_that_refuses_is_named;
+                limits: a_hundred_on_the_last_unit_let_one_through;
+                limits: a_hundred_on_the_last_request_of_a_rate_let_one_through;
+                limits: a_quota_renews_and_is_reset_and_set;
+                limits: a_quota_without_renewal_stays_used_up;
+                limits: a_changed_limit_applies_at_once;
+                limits: wrong_takes_are_refused;
+                limits: it_counts_as_memory_does;
+            );
+        }
+    };
+    (@each $bench:expr, $($module:ident: $test:ident;)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                let bench: Bench = $bench.await;
+                $module::$test(&bench).await;
+            }
+        )*
+    };
+}
+
+contract!(memory, Bench::memory());
+contract!(embedded, Bench::embedded());

@@ -1,0 +1,83 @@
+//! A policy as Tyk writes it to its files and shows it in its control API.
+
+use serde_json::json;
+
+use super::JsonInvalid;
+use super::fields::{Fields, Object};
+use super::rights;
+use crate::model::policy::{Partitions, Policy, PolicyId};
+use crate::model::session::Quota;
+
+/// The policy that was kept under this id.
+pub(in crate::store) fn read(id: PolicyId, bytes: &[u8]) -> Result<Policy, JsonInvalid> {
+    let mut fields = Fields::parse(bytes)?;
+    fields.take("id");
+    let quota = rights::quota(&mut fields)?;
+    Ok(Policy {
+        id,
+        name: fields.text("name")?,
+        organisation: fields.text("org_id")?,
+        // As in Tyk, only a field that says so makes it inactive.
+        active: fields.take("active").is_none_or(|value| value != json!(false)),
+        inactive: fields.flag("is_inactive")?,
+        rate: rights::rate(&mut fields)?,
+        quota: Quota { remaining: 0, renews: 0, ..quota },
+        max_query_depth: fields.integer("max_query_depth")?,
+        access_rights: rights::access_rights(&mut fields)?,
+        tags: fields.texts("tags")?,
+        metadata: fields.values("meta_data")?,
+        partitions: partitions(&mut fields)?,
+        key_expires_in: fields.integer("key_expires_in")?,
+        extra: fields.rest(),
+    })
+}
+
+/// The policy as it is kept.
+pub(in crate::store) fn write(policy: &Policy) -> Vec<u8> {
+    let ours: Vec<&str> =
+        rights::RATE.iter().chain(&rights::QUOTA).chain(OURS).filter(|name| **name != "smoothing").copied().collect();
+    let mut object = Object::with_extra(&policy.extra, &ours);
+    object.put("id", policy.id.as_str());
+    object.put("name", policy.name.clone());
+    object.put("org_id", policy.organisation.clone());
+    object.put("active", policy.active);
+    object.put_unless_empty("is_inactive", policy.inactive);
+    rights::put_rate(&mut object, &policy.rate);
+    rights::put_quota(&mut object, &policy.quota);
+    object.put_unless_empty("max_query_depth", policy.max_query_depth);
+    rights::put_access_rights(&mut object, &policy.access_rights);
+    object.put_unless_empty("tags", policy.tags.clone());
+    object.put_unless_empty("meta_data", policy.metadata.clone().into_iter().collect::<serde_json::Map<_, _>>());
+    let Partitions { quota, rate_limit, acl, complexity, per_api } = policy.partitions;
+    let partitions = json!({ "quota": quota, "rate_limit": rate_limit, "acl": acl, "complexity": complexity,
+        "per_api": per_api });
+    object.put("partitions", partitions);
+    object.put_unless_empty("key_expires_in", policy.key_expires_in);
+    object.finish().to_string().into_bytes()
+}
+
+fn partitions(fields: &mut Fields) -> Result<Partitions, JsonInvalid> {
+    let Some(value) = fields.take("partitions") else { return Ok(Partitions::default()) };
+    let mut of = Fields::of(value, "partitions")?;
+    Ok(Partitions {
+        quota: of.flag("quota")?,
+        rate_limit: of.flag("rate_limit")?,
+        acl: of.flag("acl")?,
+        complexity: of.flag("complexity")?,
+        per_api: of.flag("per_api")?,
+    })
+}
+
+const OURS: &[&str] = &[
+    "id",
+    "name",
+    "org_id",
+    "active",
+    "is_inactive",
+    "max_query_depth",
+    "access_rights",
+    "tags",
+    "meta_data",
+    "partitions",
+    "key_expires_in",
+];
