@@ -11,6 +11,7 @@ pub mod finish;
 pub mod forward;
 pub mod hooks;
 pub mod plan;
+pub mod policy;
 pub mod query;
 pub mod reject;
 
