@@ -3,6 +3,7 @@
 //! Values only. Nothing here does I/O, knows a clock, or a shape of somebody else's (Tyk JSON, WIT, Redis).
 
 pub mod api;
+pub mod extractor;
 pub mod gateway;
 pub mod id;
 pub mod key;
@@ -13,3 +14,4 @@ pub mod policy;
 pub mod record;
 pub mod session;
 pub mod store;
+pub mod xpath;

@@ -7,6 +7,7 @@ pub mod analytics;
 pub mod auth;
 pub mod content;
 pub mod exchange;
+pub mod extract;
 pub mod finish;
 pub mod forward;
 pub mod hooks;
