@@ -15,6 +15,7 @@ pub mod plan;
 pub mod policy;
 pub mod query;
 pub mod reject;
+pub mod rights;
 
 use std::rc::Rc;
 use std::sync::Arc;
