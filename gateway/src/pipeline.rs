@@ -9,6 +9,7 @@ pub mod content;
 pub mod exchange;
 pub mod extract;
 pub mod finish;
+pub mod flight;
 pub mod forward;
 pub mod hooks;
 pub mod plan;
