@@ -9,6 +9,7 @@ pub mod id;
 pub mod key;
 pub mod limit;
 pub mod path;
+pub mod pattern;
 pub mod plugin;
 pub mod policy;
 pub mod record;

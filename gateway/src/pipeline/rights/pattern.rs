@@ -1,12 +1,12 @@
 //! Patterns of paths, compiled once for all sessions that have them.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::Call;
+use crate::model::pattern::{compile, is_plain};
 
 /// A pattern that begins where a path begins.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Patterns {
         };
         (budget.count, budget.bytes) = (count, bytes);
         let body = text.strip_prefix('^').unwrap_or(text);
-        if !body.contains(|c: char| regex_syntax_characters(c)) {
+        if is_plain(body) {
             return Ok(Pattern::Text(body.into()));
         }
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(text).and_then(Weak::upgrade)
@@ -82,69 +82,15 @@ impl Patterns {
     }
 }
 
-/// Canonical paths are ASCII, so classes such as `\w` are too, which keeps them small.
-fn compile(body: &str) -> Result<Regex, regex::Error> {
-    let build = |text: &str| {
-        let mut builder = RegexBuilder::new(text);
-        builder.unicode(false).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build()
-    };
-    let body = without_parameters(body);
-    // By itself first: `a)|(b` would close the group and match anywhere.
-    build(&body)?;
-    build(&format!("^(?:{body})"))
-}
-
-/// `{id}` of a path template stands for one segment, as it does in Tyk's newer matching; `{2,3}` stays a repetition.
-fn without_parameters(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
-        let name = after.split_once('}').filter(|(name, _)| {
-            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-                // `\p{…}`, `\x{…}`
-                && !before.trim_end_matches(|c: char| c.is_ascii_alphabetic()).ends_with('\\')
-        });
-        rest = match name {
-            Some((_, after)) => {
-                out.push_str("[^/]+");
-                after
-            }
-            None => {
-                let _ = write!(out, "{{");
-                after
-            }
-        };
-    }
-    out.push_str(rest);
-    out
-}
-
-const fn regex_syntax_characters(c: char) -> bool {
-    matches!(c, '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' | '#')
-}
-
 /// Of one session.
 const COUNT_MAX: usize = 1_000;
 const BYTES_MAX: usize = 64 << 10;
-/// Of one pattern. Fifty times what a usual one takes.
-const COMPILED_BYTES_MAX: usize = 128 << 10;
 /// Over all sessions; more are compiled for their session alone.
 const KNOWN_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parameters_become_segments() {
-        let check = |text: &str, expected: &str| assert_eq!(without_parameters(text), expected);
-        check("/a/{id}/b", "/a/[^/]+/b");
-        check("/a{2,3}/{user-id}", "/a{2,3}/[^/]+");
-        check(r"/\x{41}/{", r"/\x{41}/{");
-        check("/a", "/a");
-    }
 
     #[test]
     fn sessions_share_what_they_have_in_common() {
