@@ -3,13 +3,16 @@
 //! Values only. Nothing here does I/O, knows a clock, or a shape of somebody else's (Tyk JSON, WIT, Redis).
 
 pub mod api;
+pub mod extractor;
 pub mod gateway;
 pub mod id;
 pub mod key;
 pub mod limit;
 pub mod path;
+pub mod pattern;
 pub mod plugin;
 pub mod policy;
 pub mod record;
 pub mod session;
 pub mod store;
+pub mod xpath;

@@ -7,12 +7,16 @@ pub mod analytics;
 pub mod auth;
 pub mod content;
 pub mod exchange;
+pub mod extract;
 pub mod finish;
+pub mod flight;
 pub mod forward;
 pub mod hooks;
 pub mod plan;
+pub mod policy;
 pub mod query;
 pub mod reject;
+pub mod rights;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -136,6 +136,7 @@ fn bare_gateway() -> Gateway {
         analytics: AnalyticsSink { target: AnalyticsTarget::Off, queue_max: 1, batch_max: 1 },
         plugins: Vec::new(),
         apis: Vec::new(),
+        policies: Vec::new(),
     }
 }
 

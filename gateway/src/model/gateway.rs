@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::api::Api;
 use super::plugin::PluginSpec;
+use super::policy::Policy;
 
 /// The whole configuration, read and checked.
 #[derive(Debug, Clone)]
@@ -32,6 +33,9 @@ pub struct Gateway {
     pub plugins: Vec<PluginSpec>,
     /// The APIs.
     pub apis: Vec<Api>,
+    /// Policies of files, each id once. They are read-only, and rule where the store has one of the same id: what is under
+    /// version control is not changed beside it.
+    pub policies: Vec<Policy>,
 }
 
 /// One address on which callers connect.

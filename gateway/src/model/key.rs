@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::id::ApiId;
+
 /// The hash of a key (token). The key itself is never kept.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash {
@@ -33,7 +35,25 @@ pub struct KeyHashInvalid;
 impl KeyHash {
     /// Hashes a token with sha256.
     pub fn of(token: &str) -> Self {
-        let digest = Sha256::digest(token.as_bytes());
+        Self::sha256(Sha256::digest(token.as_bytes()).as_ref())
+    }
+
+    /// Names the session of an ID that was found in a request of an API, which is no token.
+    ///
+    /// No token can be given that has the same name: tokens are text in UTF-8, and what is hashed here begins with a byte
+    /// that no such text holds. Each part has its length before it, so that no other organisation, API and ID give the
+    /// same bytes.
+    pub fn of_extracted(organisation: &str, api: &ApiId, id: &[u8]) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(b"\xffstile extracted id 1");
+        for part in [organisation.as_bytes(), api.as_str().as_bytes(), id] {
+            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hasher.update(part);
+        }
+        Self::sha256(hasher.finalize().as_ref())
+    }
+
+    fn sha256(digest: &[u8]) -> Self {
         let mut text = String::with_capacity(64);
         for byte in digest {
             for nibble in [byte >> 4, byte & 15] {
@@ -128,5 +148,25 @@ mod tests {
         }
         let murmur = KeyHash::guess("8e04d41c").expect("this is one");
         assert_eq!(murmur.algorithm(), HashAlgorithm::Murmur32);
+    }
+
+    #[test]
+    fn extracted_ids_have_names_of_their_own() {
+        let api = |text: &str| ApiId::parse(text).expect("an id");
+        let of = |organisation: &str, of: &str, id: &str| KeyHash::of_extracted(organisation, &api(of), id.as_bytes());
+        let all = [
+            of("acme", "a", "id"),
+            of("acme", "b", "id"),
+            of("rival", "a", "id"),
+            of("acme", "a", "di"),
+            of("acm", "ea", "id"),
+            of("acme", "ai", "d"),
+            KeyHash::of("id"),
+            KeyHash::of("acmeaid"),
+            KeyHash::of(&String::from_utf8_lossy(b"\xffstile extracted id 1")),
+        ];
+        let distinct: std::collections::BTreeSet<&KeyHash> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(of("acme", "a", "id"), of("acme", "a", "id"));
     }
 }

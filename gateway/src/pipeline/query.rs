@@ -83,10 +83,14 @@ impl Query {
 
 /// The first value of the name, decoded.
 pub fn get(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
-    parts_of(query).find(|part| name_of(part) == name.as_bytes()).map(|part| {
-        let value = part.split_once('=').map_or("", |(_, value)| value);
-        decoded(value)
-    })
+    values(query, name).next()
+}
+
+/// All values of the name, decoded, in order.
+pub fn values<'q>(query: Option<&'q str>, name: &'q str) -> impl Iterator<Item = Vec<u8>> + 'q {
+    parts_of(query)
+        .filter(move |part| name_of(part) == name.as_bytes())
+        .map(|part| decoded(part.split_once('=').map_or("", |(_, value)| value)))
 }
 
 /// The query without the parameters of a name; `None` where nothing is left.

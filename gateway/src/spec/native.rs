@@ -9,12 +9,17 @@ mod gateway;
 mod include;
 mod near;
 mod plugin;
+mod policy;
 mod raw;
 mod raw_api;
+#[cfg_attr(not(test), expect(dead_code, reason = "`auth` gets the key with the step that uses it"))]
+mod raw_extractor;
 mod raw_plugin;
+mod raw_policy;
 mod report;
 mod rules;
 mod text;
+mod tyk_policy;
 mod validate;
 
 use std::collections::BTreeSet;
@@ -29,6 +34,7 @@ use super::{Problem, Problems};
 use crate::model::api::Api;
 use crate::model::gateway::Gateway;
 use crate::model::plugin::PluginSpec;
+use crate::model::policy::Policy;
 
 /// See [`super::read_with`].
 pub(super) fn read(
@@ -47,11 +53,15 @@ pub(super) fn schema() -> serde_json::Value {
     schemars::schema_for!(raw::File).to_value()
 }
 
+/// Gives the value of an environment variable.
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
 /// What stands in files, converted, with the places for further checks.
 struct Definitions {
     plugins: Vec<(Place, PluginSpec)>,
     apis: Vec<(Place, Api)>,
-    /// Whether some plugin or API could not be converted, so that what uses what is not known.
+    policies: Vec<(Place, Policy)>,
+    /// Whether some plugin, API or policy could not be converted, so that what uses what is not known.
     has_gaps: bool,
 }
 
@@ -83,7 +93,7 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
             }
         }
     }
-    let mut all = Definitions { plugins: Vec::new(), apis: Vec::new(), has_gaps: false };
+    let mut all = Definitions { plugins: Vec::new(), apis: Vec::new(), policies: Vec::new(), has_gaps: false };
     for file in files {
         all.has_gaps |= file.has_gaps;
         for (place, name, raw) in file.plugins {
@@ -96,15 +106,28 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
             all.has_gaps |= api.is_none();
             all.apis.extend(api.map(|a| (place, a)));
         }
+        for (place, raw) in file.policies {
+            let policy = policy::convert(raw, &place, report);
+            all.has_gaps |= policy.is_none();
+            all.policies.extend(policy.map(|p| (place, p)));
+        }
+    }
+    if let Some(raw_policy::Policies::Files(files)) = top.as_ref().map(|t| &t.policies) {
+        for (place, policy) in policy::from_files(files, &main.place.key("policies"), environment, report) {
+            all.has_gaps |= policy.is_none();
+            all.policies.extend(policy.map(|p| (place, p)));
+        }
     }
     let mut gateway = gateway::convert(top?, &main.place, report)?;
     rules::check(&gateway, &all, &main.place, report);
     gateway.plugins = all.plugins.into_iter().map(|(_, plugin)| plugin).collect();
     gateway.apis = all.apis.into_iter().map(|(_, api)| api).collect();
+    gateway.policies = all.policies.into_iter().map(|(_, policy)| policy).collect();
     Some(gateway)
 }
 
 static MAIN: LazyLock<Shape> = LazyLock::new(Shape::of::<raw::File>);
+static POLICIES: LazyLock<Shape> = LazyLock::new(Shape::of::<raw_policy::PolicyFile>);
 static INCLUDED: LazyLock<Shape> = LazyLock::new(Shape::of::<raw::IncludedFile>);
 
 fn absolute(path: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! One definition file: read, checked for its shape, and taken apart into APIs and plugins.
+//! One definition file: read, checked for its shape, and taken apart into APIs, plugins and policies.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -10,30 +10,31 @@ use serde_json::Value;
 
 use super::report::{Place, Report, Source};
 use super::validate::{Shape, validate};
-use super::{raw_api, raw_plugin, text};
+use super::{raw_api, raw_plugin, raw_policy, text};
 
 /// A file whose parts have the right shape, as far as they have it.
 pub(super) struct Parsed<T> {
     /// The file as a whole.
     pub(super) place: Place,
-    /// All but APIs and plugins. Sections with a problem are left at their defaults.
+    /// All but APIs, plugins and policies. Sections with a problem are left at their defaults.
     pub(super) top: Option<T>,
     definitions: FileDefinitions,
 }
 
-/// The APIs and plugins of a file.
+/// The APIs, plugins and policies of a file.
 #[derive(Default)]
 pub(super) struct FileDefinitions {
     /// The names of all its plugins, those with problems too.
     pub(super) plugin_names: Vec<(Place, String)>,
     pub(super) plugins: Vec<(Place, String, raw_plugin::Plugin)>,
     pub(super) apis: Vec<(Place, raw_api::Api)>,
+    pub(super) policies: Vec<(Place, raw_policy::Policy)>,
     /// Whether one of them has a problem and is left out.
     pub(super) has_gaps: bool,
 }
 
 impl<T> Parsed<T> {
-    /// Takes the APIs and plugins out.
+    /// Takes the APIs, plugins and policies out.
     pub(super) fn definitions(&mut self) -> FileDefinitions {
         std::mem::take(&mut self.definitions)
     }
@@ -80,6 +81,7 @@ pub(super) fn parse_file<T: DeserializeOwned>(
     let mut definitions = FileDefinitions::default();
     take_plugins(&mut value, &place, &broken, &mut definitions, report);
     take_apis(&mut value, &place, &broken, &mut definitions, report);
+    take_policies(&mut value, &place, &broken, &mut definitions, report);
     if let Value::Object(map) = &mut value {
         map.retain(|key, _| !broken.touches(place.key(key).path()));
     }
@@ -87,7 +89,8 @@ pub(super) fn parse_file<T: DeserializeOwned>(
     Some(Parsed { place, top, definitions })
 }
 
-fn read_text(file: &Path) -> Result<String, String> {
+/// The text of a file, within bounds.
+pub(super) fn read_text(file: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = std::fs::File::open(file).map_err(|e| e.to_string())?;
     let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
@@ -123,15 +126,36 @@ fn take_plugins(value: &mut Value, root: &Place, broken: &Broken, out: &mut File
 }
 
 fn take_apis(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
-    let Some(Value::Array(apis)) = value.as_object_mut().and_then(|map| map.remove("apis")) else {
-        return;
+    out.has_gaps |= take_list(value, "apis", (root, broken), &mut out.apis, report);
+}
+
+/// Leaves a table in place, which names files.
+fn take_policies(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
+    out.has_gaps |= take_list(value, "policies", (root, broken), &mut out.policies, report);
+}
+
+/// Takes a list out; whether one of its items has a problem and is left out.
+fn take_list<T: DeserializeOwned>(
+    value: &mut Value,
+    key: &str,
+    (root, broken): (&Place, &Broken),
+    out: &mut Vec<(Place, T)>,
+    report: &mut Report,
+) -> bool {
+    let Some(Value::Array(items)) = value.get_mut(key).filter(|list| list.is_array()).map(Value::take) else {
+        return false;
     };
-    for (index, api) in apis.into_iter().enumerate() {
-        let place = root.key("apis").item(index);
-        let api = (!broken.touches(place.path())).then(|| deserialize(api, &place, report)).flatten();
-        out.has_gaps |= api.is_none();
-        out.apis.extend(api.map(|a| (place, a)));
+    if let Value::Object(map) = value {
+        map.remove(key);
     }
+    let mut has_gaps = false;
+    for (index, item) in items.into_iter().enumerate() {
+        let place = root.key(key).item(index);
+        let item = (!broken.touches(place.path())).then(|| deserialize(item, &place, report)).flatten();
+        has_gaps |= item.is_none();
+        out.extend(item.map(|item| (place, item)));
+    }
+    has_gaps
 }
 
 /// What the schema let through hardly fails here; numbers such as `1.0` do.

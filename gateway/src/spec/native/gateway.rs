@@ -30,6 +30,7 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
         analytics: analytics?,
         plugins: Vec::new(),
         apis: Vec::new(),
+        policies: Vec::new(),
     })
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::raw_api::Api;
 use super::raw_plugin::{Plugin, PluginLimits};
+use super::raw_policy::{Policies, Policy};
 use crate::model::gateway;
 
 /// Configuration of a Stile gateway.
@@ -34,7 +35,9 @@ pub(super) struct File {
     pub(super) plugin_limits: PluginLimits,
     /// The plugins that APIs may use, by name.
     pub(super) plugins: BTreeMap<String, Plugin>,
-    /// More files, with `plugins` and `apis` only. `*` in a file's name stands for any text. Relative to this file.
+    /// Templates for the sessions of callers: a list, or a table that names files.
+    pub(super) policies: Policies,
+    /// More files, with `plugins`, `apis` and `policies` only. `*` in a file's name stands for any text. Relative to this file.
     pub(super) include: Vec<String>,
     /// The APIs that the gateway serves.
     pub(super) apis: Vec<Api>,
@@ -48,6 +51,8 @@ pub(super) struct IncludedFile {
     pub(super) plugins: BTreeMap<String, Plugin>,
     /// The APIs that the gateway serves.
     pub(super) apis: Vec<Api>,
+    /// Templates for the sessions of callers.
+    pub(super) policies: Vec<Policy>,
 }
 
 /// One address on which callers connect.

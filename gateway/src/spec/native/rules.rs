@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Definitions;
 use super::report::{Place, Report};
+use super::{Definitions, policy};
 use crate::model::gateway::{AnalyticsTarget, Gateway};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Limits, PluginSpec};
@@ -13,6 +13,8 @@ pub(super) fn check(gateway: &Gateway, all: &Definitions, root: &Place, report: 
     addresses(gateway, root, report);
     api_ids(all, report);
     listen_paths(all, report);
+    let ids = all.apis.iter().map(|(_, api)| api.id.as_str()).collect();
+    policy::check(&all.policies, (!all.has_gaps).then_some(&ids), report);
     if report.has_errors() || all.has_gaps {
         // What follows compares parts that may be missing or at their defaults because of an error.
         return;

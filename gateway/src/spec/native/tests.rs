@@ -1,6 +1,7 @@
 //! Rules of the format, one line each.
 
 mod folder;
+mod policies;
 mod reference;
 
 use folder::Folder;
