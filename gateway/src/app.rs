@@ -3,6 +3,7 @@
 //! The one module that knows all others: it makes the parts, starts the threads, and drains them.
 
 mod counters;
+mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::plugin::machine::Machine;
 use crate::plugin::pool::Worker;
 use crate::router::Conflict;
 use crate::server::{self, Seat, Server, Summary};
+use crate::store::Store;
 use crate::store::kv::Kv;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstreams};
@@ -59,6 +61,9 @@ pub enum StartError {
     /// An address cannot be taken, or a certificate not be used.
     #[error(transparent)]
     Server(#[from] server::StartError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] state::StoreStartError),
     /// The control port cannot be taken.
     #[error("control port {address} cannot be taken; is another gateway running?")]
     Control {
@@ -102,6 +107,7 @@ pub struct Running {
     /// Its metrics.
     pub metrics: Metrics,
     live: Live,
+    store: Store,
     sink: Sink,
     admin: Option<AdminHandle>,
     is_draining: Arc<AtomicBool>,
@@ -158,10 +164,11 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
     let live = Live::new(snapshot);
+    let store = state::open(gateway, clock)?;
     let sink = Sink::start(&gateway.analytics)?;
     let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
-    let admin =
-        Admin::bind(gateway.control).map_err(|source| StartError::Control { address: gateway.control, source })?;
+    let admin = Admin::bind(gateway.control.address)
+        .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
     let upstreams = Arc::new(upstream::Shared::default());
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
 
@@ -177,6 +184,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
             live: live.clone(),
             upstreams: upstreams.clone(),
             sink: sink.clone(),
+            store: store.clone(),
             trusted: trusted.clone(),
             clock: clock.clone(),
             metrics: loader.metrics.clone(),
@@ -189,13 +197,18 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let admin = admin.serve(admin_state(&live, &loader.metrics, &is_draining)).map_err(StartError::Thread)?;
     let (addresses, metrics) = (server.addresses, loader.metrics.clone());
     let admin = Some(admin);
-    Ok(Running { addresses, found, metrics, live, sink, admin, is_draining, stop, workers, certificates })
+    Ok(Running { addresses, found, metrics, live, store, sink, admin, is_draining, stop, workers, certificates })
 }
 
 impl Running {
     /// The control port's address.
     pub fn control(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// Where keys, policies and counters are kept.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// What is served now.
@@ -243,6 +256,8 @@ struct WorkerParts {
     live: Live,
     upstreams: Arc<upstream::Shared>,
     sink: Sink,
+    #[expect(dead_code, reason = "the pipeline takes it with token authentication")]
+    store: Store,
     trusted: Arc<TrustedProxies>,
     clock: Clock,
     metrics: Metrics,

@@ -39,6 +39,7 @@ impl Gateway {
         let fields = json!({
             "control": { "address": "127.0.0.1:0" },
             "listen": [{ "address": "127.0.0.1:0" }],
+            "store": { "kind": "memory" },
             "workers": 1,
             "log": { "access": "off" },
             "analytics": { "target": "off" },

@@ -12,8 +12,10 @@ mod plugin;
 mod raw;
 mod raw_api;
 mod raw_plugin;
+mod raw_store;
 mod report;
 mod rules;
+mod store;
 mod text;
 mod validate;
 

@@ -85,7 +85,10 @@ fn keys_that_are_not_known_are_refused_with_the_closest() {
         &api("hooks: { pre: [ { plugin: a, onfailure: reject } ] }"),
         "error apis[0].hooks.pre[0].onfailure: unknown key | did you mean `on_failure`?",
     );
-    check(&gateway("control: { zzz: 1 }"), "error control.zzz: unknown key | known keys: `address`");
+    check(
+        &gateway("control: { zzz: 1 }"),
+        "error control.zzz: unknown key | known keys: `address`, `allow_master_keys`, `body_bytes_max`, `secret`",
+    );
     check(&api("\"a.b\": 1"), "error apis[0][\"a.b\"]: unknown key");
 }
 
