@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
-use crate::admin::{Admin, AdminHandle, AdminState, Readiness};
+use crate::admin::{Admin, AdminHandle, AdminState, Control, NoRandom, Readiness, Secret};
 use crate::analytics::{Sink, SinkError};
 use crate::clock::Clock;
 use crate::live::{Live, Snapshot};
@@ -72,6 +72,9 @@ pub enum StartError {
         /// The system's word for it.
         source: std::io::Error,
     },
+    /// The control port's secret cannot be made.
+    #[error(transparent)]
+    Secret(#[from] NoRandom),
     /// Records have nowhere to go.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -170,7 +173,9 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let admin = Admin::bind(gateway.control.address)
         .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
     let upstreams = Arc::new(upstream::Shared::default());
+    let control = control(gateway, &live, &store, clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
+    counters::register_control(&loader, &control);
 
     let is_draining = Arc::new(AtomicBool::new(false));
     let (stop, _) = watch::channel(false);
@@ -194,7 +199,8 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         let thread = std::thread::Builder::new().name(format!("stile-worker-{index}"));
         workers.push(thread.spawn(move || parts.run()).map_err(StartError::Thread)?);
     }
-    let admin = admin.serve(admin_state(&live, &loader.metrics, &is_draining)).map_err(StartError::Thread)?;
+    let state = admin_state(control, &live, &loader.metrics, &is_draining);
+    let admin = admin.serve(state).map_err(StartError::Thread)?;
     let (addresses, metrics) = (server.addresses, loader.metrics.clone());
     let admin = Some(admin);
     Ok(Running { addresses, found, metrics, live, store, sink, admin, is_draining, stop, workers, certificates })
@@ -311,7 +317,36 @@ impl WorkerParts {
     }
 }
 
-fn admin_state(live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) -> AdminState {
+/// What the control port keeps keys and policies with. A secret that nobody configured is made, and told this once.
+fn control(gateway: &Gateway, live: &Live, store: &Store, clock: &Clock) -> Result<Control, NoRandom> {
+    let secret = match &gateway.control.secret {
+        Some(secret) => Secret::new(secret),
+        None => {
+            let (secret, text) = Secret::make()?;
+            tracing::warn!(
+                target: "stile::start", secret = text,
+                "no `control.secret`: this one is for keys and policies until the gateway ends"
+            );
+            secret
+        }
+    };
+    let live = live.clone();
+    Ok(Control {
+        store: store.clone(),
+        clock: clock.clone(),
+        secret,
+        allow_master_keys: gateway.control.allow_master_keys,
+        body_bytes_max: gateway.control.body_bytes_max,
+        organisation: Arc::new(move |id| {
+            let snapshot = live.snapshot();
+            let plan = snapshot.plans.iter().find(|plan| plan.api.id.as_str() == id)?;
+            Some(plan.api.organisation.clone())
+        }),
+        numbers: Arc::default(),
+    })
+}
+
+fn admin_state(control: Control, live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) -> AdminState {
     let (live, metrics, is_draining) = (live.clone(), metrics.clone(), is_draining.clone());
     AdminState {
         readiness: Arc::new(move || {
@@ -324,6 +359,7 @@ fn admin_state(live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) ->
             }
         }),
         metrics: Arc::new(move || metrics.render()),
+        control,
     }
 }
 
