@@ -286,6 +286,7 @@ async fn keys_outlive_the_gateway_in_a_file_that_one_has_open() {
 
     let problem = build().try_start().await.err().expect("one has the file open");
     assert!(problem.contains("keys.redb") && problem.contains("hint: is another gateway running?"), "{problem}");
+    assert_eq!(problem.matches("cannot be opened").count(), 1, "{problem}");
 
     gateway.drain().await;
     let gateway = build().start().await;

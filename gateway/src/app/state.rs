@@ -11,9 +11,10 @@ use crate::store::{OpenError, Store};
 
 /// Why the store cannot be opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[error("{source}\n  hint: {hint}")]
+#[error("{reason}\n  hint: {hint}")]
 pub struct StoreStartError {
-    source: OpenError,
+    // Not `source`: it would be told twice.
+    reason: OpenError,
     hint: &'static str,
 }
 
@@ -22,10 +23,10 @@ pub(super) fn open(gateway: &Gateway, clock: &Clock) -> Result<Store, StoreStart
     let mut settings = gateway.store.clone();
     if let StoreKind::Embedded(embedded) = &mut settings.kind {
         prepare(embedded, gateway.store_is_unnamed)
-            .map_err(|source| StoreStartError { source, hint: hint(&gateway.store) })?;
+            .map_err(|reason| StoreStartError { reason, hint: hint(&gateway.store) })?;
     }
     let opened = Store::open(&settings, clock.clone());
-    let store = opened.map_err(|source| StoreStartError { source, hint: hint(&settings) })?;
+    let store = opened.map_err(|reason| StoreStartError { reason, hint: hint(&settings) })?;
     match &settings.kind {
         StoreKind::Memory => tracing::info!(target: "stile::start", "store: in memory, gone with the process"),
         StoreKind::Embedded(embedded) => {
