@@ -189,6 +189,10 @@ async fn bodies_are_bounded() {
     let pieces = gateway.manage("POST", "/tyk/keys/abc").pieces([" "; 3_000], &[]);
     check(&pieces.send().await, 413, &too_large);
     assert!((gateway.metric("stile_control_bodies_too_large_total", &[]) - 3.0).abs() < 0.1);
+    // What is allowed comes through.
+    let alias = "a".repeat(700);
+    assert_eq!(send(&gateway, "POST", "/tyk/keys/abc", &key(json!({ "alias": alias }))).await.status(), 200);
+    assert_eq!(gateway.manage("GET", "/tyk/keys/defaultabc").send().await.json()["alias"], json!(alias));
     // What fits into a request may still be more than a record.
     let reply = send(&gateway, "POST", "/tyk/keys/abc", &key(json!({ "alias": "a".repeat(1_200) }))).await;
     check(&reply, 413, &error("record is larger than `record_bytes_max`"));
@@ -292,4 +296,14 @@ async fn keys_outlive_the_gateway_in_a_file_that_one_has_open() {
     let gateway = build().start().await;
     assert_eq!(gateway.manage("GET", "/tyk/keys/defaultbob").send().await.json()["alias"], "bob");
     assert_eq!(gateway.manage("GET", "/tyk/policies/gold").send().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_large_key_comes_through_whole() {
+    let gateway = gateway().await;
+    let notes = "n".repeat(60_000);
+    let large = key(json!({ "meta_data": { "notes": notes } }));
+    assert_eq!(send(&gateway, "POST", "/tyk/keys/abc", &large).await.status(), 200);
+    let shown = gateway.manage("GET", "/tyk/keys/defaultabc").send().await.json();
+    assert_eq!(shown["meta_data"]["notes"], json!(notes));
 }

@@ -9,7 +9,7 @@ use super::control::Control;
 use super::request::Query;
 use super::{keys, secret};
 use crate::model::policy::PolicyId;
-use crate::store::json;
+use crate::store::{StoreError, json};
 
 /// A bare list of whole policies, as in Tyk.
 pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Refusal> {
@@ -17,8 +17,13 @@ pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Ref
     let page = control.store.list_policies(cursor.as_ref(), limit).await?;
     let mut policies = Vec::new();
     for id in &page.items {
-        // One that was deleted meanwhile is no longer one.
-        policies.extend(control.store.policy(id).await?.map(|policy| json::policy(&policy)));
+        match control.store.policy(id).await {
+            // One that was deleted meanwhile is no longer one.
+            Ok(policy) => policies.extend(policy.map(|policy| json::policy(&policy))),
+            // The others can still be seen, and this one be replaced or deleted.
+            Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "policy is not listed"),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(listed(&Value::Array(policies), page.next.as_ref()))
 }

@@ -22,8 +22,8 @@ pub struct StoreStartError {
 pub(super) fn open(gateway: &Gateway, clock: &Clock) -> Result<Store, StoreStartError> {
     let mut settings = gateway.store.clone();
     if let StoreKind::Embedded(embedded) = &mut settings.kind {
-        prepare(embedded, gateway.store_is_unnamed)
-            .map_err(|reason| StoreStartError { reason, hint: hint(&gateway.store) })?;
+        let other = elsewhere(&embedded.path).filter(|_| gateway.store_is_unnamed);
+        prepare(embedded, other).map_err(|reason| StoreStartError { reason, hint: hint(&gateway.store) })?;
     }
     let opened = Store::open(&settings, clock.clone());
     let store = opened.map_err(|reason| StoreStartError { reason, hint: hint(&settings) })?;
@@ -40,14 +40,15 @@ pub(super) fn open(gateway: &Gateway, clock: &Clock) -> Result<Store, StoreStart
     Ok(store)
 }
 
-/// Makes the file and its folder, for the owner alone: it holds callers' rights and metadata.
-fn prepare(embedded: &mut EmbeddedSettings, may_move: bool) -> Result<(), OpenError> {
+/// Makes the file and its folder, for the owner alone: it holds callers' rights and metadata. Where that is not allowed, the
+/// other file.
+fn prepare(embedded: &mut EmbeddedSettings, other: Option<PathBuf>) -> Result<(), OpenError> {
     let Err(error) = touch(&embedded.path) else { return Ok(()) };
     let is_closed = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
     let failed =
         |path: &Path, error: std::io::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     // A file that is there holds keys: to begin a second one would lose them.
-    let other = elsewhere(&embedded.path).filter(|_| may_move && is_closed && !embedded.path.exists());
+    let other = other.filter(|_| is_closed && !embedded.path.exists());
     let Some(other) = other else { return Err(failed(&embedded.path, error)) };
     touch(&other).map_err(|error| failed(&other, error))?;
     embedded.path = other;
@@ -86,9 +87,20 @@ mod tests {
     fn a_file_that_was_named_is_not_moved() {
         let path = PathBuf::from("/proc/stile/no.redb");
         let mut embedded = EmbeddedSettings::new(path.clone());
-        let error = prepare(&mut embedded, false).expect_err("nobody writes there");
+        let error = prepare(&mut embedded, None).expect_err("nobody writes there");
         assert!(error.to_string().contains("/proc/stile/no.redb"), "{error}");
         assert_eq!(embedded.path, path);
+    }
+
+    #[test]
+    fn a_file_that_was_not_named_is_moved_where_its_folder_is_closed() {
+        let folder = std::env::temp_dir().join(format!("stile-state-moved-{}", std::process::id()));
+        let other = folder.join("a.redb");
+        // Nobody makes a folder there, not even root.
+        let mut embedded = EmbeddedSettings::new(PathBuf::from("/sys/stile-data/a.redb"));
+        prepare(&mut embedded, Some(other.clone())).expect("the other one is ours");
+        assert_eq!(embedded.path, other);
+        std::fs::remove_dir_all(folder).expect("it was made");
     }
 
     #[test]
@@ -96,7 +108,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = std::env::temp_dir().join(format!("stile-state-{}", std::process::id()));
         let mut embedded = EmbeddedSettings::new(folder.join("data/a.redb"));
-        prepare(&mut embedded, true).expect("the folder is ours");
+        prepare(&mut embedded, None).expect("the folder is ours");
         for (path, mode) in [(folder.join("data"), 0o700), (embedded.path, 0o600)] {
             assert_eq!(std::fs::metadata(&path).expect("it was made").permissions().mode() & 0o777, mode);
         }
