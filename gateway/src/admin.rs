@@ -1,6 +1,15 @@
-//! The control port: is it alive, is it ready, what does it count.
+//! The control port: is it alive, is it ready, what does it count; and, with the secret, keys and policies as in Tyk.
 //!
 //! On a thread of its own, so that it answers when the serving threads are busy.
+
+mod answer;
+mod audit;
+mod control;
+mod health;
+mod keys;
+mod policies;
+mod request;
+mod secret;
 
 use std::convert::Infallible;
 use std::io;
@@ -10,15 +19,15 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
+
+use self::answer::Answer;
+pub use self::control::{Control, ControlNumbers, OrganisationOf};
+pub use self::secret::{NoRandom, Secret};
 
 /// A bound control port that does not answer yet.
 #[derive(Debug)]
@@ -34,6 +43,8 @@ pub struct AdminState {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// Asked for `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Asked for keys and policies.
+    pub control: Control,
 }
 
 /// Whether callers should be sent here.
@@ -121,8 +132,8 @@ async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stoppe
             _ = &mut stopped => return,
         };
         let Ok(place) = place else { return };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "control port cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -132,8 +143,8 @@ async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stoppe
         let state = state.clone();
         tokio::spawn(async move {
             let answer = hyper::service::service_fn(move |request| {
-                let response = respond(&request, &state);
-                async move { Ok::<_, Infallible>(response) }
+                let state = state.clone();
+                async move { Ok::<_, Infallible>(respond(request, remote, &state).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -147,48 +158,12 @@ async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stoppe
     }
 }
 
-fn respond(request: &Request<Incoming>, state: &AdminState) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
-    if !matches!(path, "/live" | "/ready" | "/metrics") {
-        return json_response(
-            StatusCode::NOT_FOUND,
-            &json!({ "error": "not found; there are /live, /ready, /metrics" }),
-        );
+async fn respond(request: Request<Incoming>, remote: SocketAddr, state: &AdminState) -> Answer {
+    let path = request.uri().path().to_owned();
+    match path.strip_prefix("/tyk/") {
+        Some(path) => control::answer(&state.control, remote, request, path).await,
+        None => health::answer(request.method(), &path, state),
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "method not allowed" }));
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match path {
-        "/live" => json_response(StatusCode::OK, &json!({ "status": "alive" })),
-        "/ready" => readiness(&(state.readiness)()),
-        _ => {
-            let mut response = Response::new(Full::from((state.metrics)()));
-            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            response
-        }
-    }
-}
-
-fn readiness(readiness: &Readiness) -> Response<Full<Bytes>> {
-    let status = match (readiness.is_ready, readiness.is_draining) {
-        (_, true) => "draining",
-        (true, false) => "ready",
-        (false, false) => "not ready",
-    };
-    let details: serde_json::Map<String, serde_json::Value> =
-        readiness.details.iter().map(|(name, reason)| (name.clone(), reason.clone().into())).collect();
-    let code = if readiness.is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_response(code, &json!({ "status": status, "details": details }))
-}
-
-fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 const CONNECTIONS_MAX: usize = 64;
@@ -198,34 +173,4 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
-
-    use super::*;
-
-    #[test]
-    fn stopping_does_not_wait_for_callers_that_hold_all_places() {
-        let readiness = || Readiness { is_ready: true, is_draining: false, details: Vec::new() };
-        let state = AdminState { readiness: Arc::new(readiness), metrics: Arc::new(String::new) };
-        let handle = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().serve(state).unwrap();
-        let hold = |_| {
-            let mut stream = TcpStream::connect(handle.address).unwrap();
-            stream.write_all(b"GET /live HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-            // An answer shows that the place is taken.
-            stream.read_exact(&mut [0; 12]).unwrap();
-            stream
-        };
-        let _held: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(hold).collect();
-        let (ended, has_ended) = mpsc::channel();
-
-        std::thread::spawn(move || {
-            drop(handle);
-            ended.send(()).unwrap();
-        });
-
-        // Sooner than the places come free by themselves.
-        has_ended.recv_timeout(HEADER_TIMEOUT / 2).unwrap();
-    }
-}
+mod tests;

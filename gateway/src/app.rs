@@ -3,6 +3,7 @@
 //! The one module that knows all others: it makes the parts, starts the threads, and drains them.
 
 mod counters;
+mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
-use crate::admin::{Admin, AdminHandle, AdminState, Readiness};
+use crate::admin::{Admin, AdminHandle, AdminState, Control, NoRandom, Readiness, Secret};
 use crate::analytics::{Sink, SinkError};
 use crate::clock::Clock;
 use crate::live::{Live, Snapshot};
@@ -33,6 +34,7 @@ use crate::plugin::machine::Machine;
 use crate::plugin::pool::Worker;
 use crate::router::Conflict;
 use crate::server::{self, Seat, Server, Summary};
+use crate::store::Store;
 use crate::store::kv::Kv;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstreams};
@@ -59,6 +61,9 @@ pub enum StartError {
     /// An address cannot be taken, or a certificate not be used.
     #[error(transparent)]
     Server(#[from] server::StartError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] state::StoreStartError),
     /// The control port cannot be taken.
     #[error("control port {address} cannot be taken; is another gateway running?")]
     Control {
@@ -67,6 +72,9 @@ pub enum StartError {
         /// The system's word for it.
         source: std::io::Error,
     },
+    /// The control port's secret cannot be made.
+    #[error(transparent)]
+    Secret(#[from] NoRandom),
     /// Records have nowhere to go.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -102,6 +110,7 @@ pub struct Running {
     /// Its metrics.
     pub metrics: Metrics,
     live: Live,
+    store: Store,
     sink: Sink,
     admin: Option<AdminHandle>,
     is_draining: Arc<AtomicBool>,
@@ -158,12 +167,15 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
     let live = Live::new(snapshot);
+    let store = state::open(gateway, clock)?;
     let sink = Sink::start(&gateway.analytics)?;
     let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
-    let admin =
-        Admin::bind(gateway.control).map_err(|source| StartError::Control { address: gateway.control, source })?;
+    let admin = Admin::bind(gateway.control.address)
+        .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
     let upstreams = Arc::new(upstream::Shared::default());
+    let control = control(gateway, &live, &store, clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
+    counters::register_control(&loader, &control);
 
     let is_draining = Arc::new(AtomicBool::new(false));
     let (stop, _) = watch::channel(false);
@@ -177,6 +189,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
             live: live.clone(),
             upstreams: upstreams.clone(),
             sink: sink.clone(),
+            store: store.clone(),
             trusted: trusted.clone(),
             clock: clock.clone(),
             metrics: loader.metrics.clone(),
@@ -186,16 +199,22 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         let thread = std::thread::Builder::new().name(format!("stile-worker-{index}"));
         workers.push(thread.spawn(move || parts.run()).map_err(StartError::Thread)?);
     }
-    let admin = admin.serve(admin_state(&live, &loader.metrics, &is_draining)).map_err(StartError::Thread)?;
+    let state = admin_state(control, &live, &loader.metrics, &is_draining);
+    let admin = admin.serve(state).map_err(StartError::Thread)?;
     let (addresses, metrics) = (server.addresses, loader.metrics.clone());
     let admin = Some(admin);
-    Ok(Running { addresses, found, metrics, live, sink, admin, is_draining, stop, workers, certificates })
+    Ok(Running { addresses, found, metrics, live, store, sink, admin, is_draining, stop, workers, certificates })
 }
 
 impl Running {
     /// The control port's address.
     pub fn control(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// Where keys, policies and counters are kept.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// What is served now.
@@ -243,6 +262,8 @@ struct WorkerParts {
     live: Live,
     upstreams: Arc<upstream::Shared>,
     sink: Sink,
+    #[expect(dead_code, reason = "the pipeline takes it with token authentication")]
+    store: Store,
     trusted: Arc<TrustedProxies>,
     clock: Clock,
     metrics: Metrics,
@@ -296,7 +317,36 @@ impl WorkerParts {
     }
 }
 
-fn admin_state(live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) -> AdminState {
+/// What the control port keeps keys and policies with. A secret that nobody configured is made, and told this once.
+fn control(gateway: &Gateway, live: &Live, store: &Store, clock: &Clock) -> Result<Control, NoRandom> {
+    let secret = match &gateway.control.secret {
+        Some(secret) => Secret::new(secret),
+        None => {
+            let (secret, text) = Secret::make()?;
+            tracing::warn!(
+                target: "stile::start", secret = text,
+                "no `control.secret`: this one is for keys and policies until the gateway ends"
+            );
+            secret
+        }
+    };
+    let live = live.clone();
+    Ok(Control {
+        store: store.clone(),
+        clock: clock.clone(),
+        secret,
+        allow_master_keys: gateway.control.allow_master_keys,
+        body_bytes_max: gateway.control.body_bytes_max,
+        organisation: Arc::new(move |id| {
+            let snapshot = live.snapshot();
+            let plan = snapshot.plans.iter().find(|plan| plan.api.id.as_str() == id)?;
+            Some(plan.api.organisation.clone())
+        }),
+        numbers: Arc::default(),
+    })
+}
+
+fn admin_state(control: Control, live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) -> AdminState {
     let (live, metrics, is_draining) = (live.clone(), metrics.clone(), is_draining.clone());
     AdminState {
         readiness: Arc::new(move || {
@@ -309,6 +359,7 @@ fn admin_state(live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) ->
             }
         }),
         metrics: Arc::new(move || metrics.render()),
+        control,
     }
 }
 

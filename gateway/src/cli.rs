@@ -1,9 +1,13 @@
 //! The `stile` command: arguments, texts for people, exit codes. The only module that prints.
 
 mod check;
+mod control;
 mod inspect;
+mod key;
+mod policy;
 pub mod progress;
 mod serve;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -32,6 +36,12 @@ enum Command {
     /// Look at plugin files.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Make, show, change and delete keys of a running gateway.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Show, put and delete policies of a running gateway.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Print the JSON Schema of the configuration file.
     #[command(after_long_help = "Example:\n  stile schema > stile.schema.json\n\nAn editor with YAML support uses it \
                                  after this first line of stile.yaml:\n  # yaml-language-server: $schema=stile.schema.json")]
@@ -137,6 +147,8 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Serve(config) => serve::serve(&config.path()?, &mut io::stderr()),
         Command::Check(args) => check::check(&args.config.path()?, args.explain, args.deny_warnings, out),
         Command::Plugin(PluginCommand::Inspect { file, json }) => inspect::inspect(&file, json, out),
+        Command::Key(command) => key::run(command, out),
+        Command::Policy(command) => policy::run(command, out),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&crate::spec::schema()).map_err(Failure::run)?;
             writeln!(out, "{schema}").map_err(Failure::Output)
@@ -174,10 +186,13 @@ Examples:
   stile serve                     serve with stile.yaml of the working directory
   stile serve -c gateway.toml     serve with another one
   stile plugin inspect a.wasm     what does this plugin want?
+  stile key create --api orders   let somebody in
 
 Environment:
-  STILE_CONFIG   the configuration file, where --config is not given
-  NO_COLOR       set and not empty: no colours
+  STILE_CONFIG           the configuration file of `check` and `serve`, where --config is not given
+  STILE_CONTROL          the control port that `key` and `policy` ask, such as http://127.0.0.1:8081
+  STILE_CONTROL_SECRET   its secret
+  NO_COLOR               set and not empty: no colours
   and each variable that the configuration names as ${NAME}
 
 Exit codes:

@@ -9,6 +9,7 @@ mod counters;
 mod embedded;
 mod error;
 mod event;
+pub mod json;
 pub mod kv;
 mod limit;
 mod memory;

@@ -80,7 +80,11 @@ impl Upstreams {
     ///
     /// The request has an origin-form URI, a `Host`, and no hop-by-hop fields. The answer has none either. Dropping the
     /// future, or the answer's body before its end, closes the connection.
-    pub async fn send(&self, target: &Arc<Target>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+    pub async fn send(
+        &self,
+        target: &Arc<Target>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, UpstreamError> {
         let sent = self.exchange(target, &mut request).await;
         self.counted(sent)
     }

@@ -4,6 +4,7 @@
 
 mod examples;
 mod hostile;
+mod keys;
 mod load;
 mod operations;
 mod order;

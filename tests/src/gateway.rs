@@ -37,8 +37,9 @@ impl Gateway {
     #[must_use]
     pub fn with(api: Api) -> Builder {
         let fields = json!({
-            "control": { "address": "127.0.0.1:0" },
+            "control": { "address": "127.0.0.1:0", "secret": SECRET },
             "listen": [{ "address": "127.0.0.1:0" }],
+            "store": { "kind": "memory" },
             "workers": 1,
             "log": { "access": "off" },
             "analytics": { "target": "off" },
@@ -76,6 +77,18 @@ impl Gateway {
     #[must_use]
     pub fn control(&self, path: &str) -> Call {
         Call::new(self.control, None, "GET", path)
+    }
+
+    /// A request to the control port, for keys and policies, with its secret.
+    #[must_use]
+    pub fn manage(&self, method: &str, path: &str) -> Call {
+        Call::new(self.control, None, method, path).header("x-tyk-authorization", SECRET)
+    }
+
+    /// Where its control port is.
+    #[must_use]
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
     }
 
     /// The metrics page.
@@ -246,5 +259,7 @@ impl Builder {
     }
 }
 
+/// The secret of every control port here.
+const SECRET: &str = "secret-of-tests";
 const RECORDS: &str = "records.jsonl";
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::admin::{Control, ControlNumbers};
 use crate::analytics::Sink;
 use crate::live::Live;
 use crate::plugin::load::Loader;
@@ -106,6 +107,21 @@ pub(super) fn register(
     let live = live.clone();
     let idle = move || number(live.snapshot().pools.iter().map(|pool| pool.idle()).sum::<usize>());
     metrics.reader("plugin_instances_idle", "Instances that wait for a call", Gauge, &[], idle);
+}
+
+/// Has the page read what the control port counts.
+pub(super) fn register_control(loader: &Loader, control: &Control) {
+    type Count = fn(&ControlNumbers) -> &AtomicU64;
+    let counts: [(&str, &str, Count); 3] = [
+        ("control_changes", "Changes of keys and policies", |numbers| &numbers.changes),
+        ("control_refused", "Requests for keys and policies without the secret", |numbers| &numbers.refused),
+        ("control_bodies_too_large", "Requests above `control.body_bytes_max`", |numbers| &numbers.bodies_too_large),
+    ];
+    for (name, help, count) in counts {
+        let numbers = control.numbers.clone();
+        let read = move || number(count(&numbers).load(Ordering::Relaxed));
+        loader.metrics.reader(name, help, Counter, &[], read);
+    }
 }
 
 /// A count for a page that has only floating-point numbers.

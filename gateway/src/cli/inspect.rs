@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::app;
 use crate::clock::Clock;
-use crate::model::gateway::{AnalyticsSink, AnalyticsTarget, Gateway, Log, LogFormat, Runtime, ServerLimits};
+use crate::model::gateway::{AnalyticsSink, AnalyticsTarget, Control, Gateway, Log, LogFormat, Runtime, ServerLimits};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
+use crate::model::store::StoreSettings;
 use crate::plugin::load::Generation;
 
 /// Reads a component file and writes what it says of itself, as text or JSON.
@@ -127,7 +128,9 @@ fn as_json(plugin: &Generation) -> Value {
 fn bare_gateway() -> Gateway {
     Gateway {
         listeners: Vec::new(),
-        control: ([127, 0, 0, 1], 0).into(),
+        control: Control::new(([127, 0, 0, 1], 0).into()),
+        store: StoreSettings::default(),
+        store_is_unnamed: false,
         workers: 1,
         trusted_proxies: Vec::new(),
         limits: ServerLimits::default(),

@@ -38,7 +38,7 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
         tracing::info!(target: "stile::start", %address, "listening");
     }
     if let Some(address) = running.control() {
-        tracing::info!(target: "stile::start", %address, "control port: /live, /ready, /metrics");
+        tracing::info!(target: "stile::start", %address, "control port: /live, /ready, /metrics, /tyk/keys, /tyk/policies");
     }
     let mut next_signal = || {
         runtime.block_on(async {

@@ -1,5 +1,9 @@
 //! What a user of the command sees.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
+mod control;
+
 use std::io;
 
 use super::*;

@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn plugins_cannot_set_fields_of_the_connection() {
-        for name in ["connection", "te", "upgrade", "transfer-encoding", "host", "content-length", "expect", "trailer"] {
+        for name in ["connection", "te", "upgrade", "transfer-encoding", "host", "content-length", "expect", "trailer"]
+        {
             assert!(is_connection_field(&HeaderName::from_static(name)), "{name}");
         }
         assert!(is_connection_field(&header::PROXY_AUTHENTICATE));

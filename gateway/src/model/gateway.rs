@@ -9,14 +9,19 @@ use ipnet::IpNet;
 use super::api::Api;
 use super::plugin::PluginSpec;
 use super::policy::Policy;
+use super::store::StoreSettings;
 
 /// The whole configuration, read and checked.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     /// Where callers connect.
     pub listeners: Vec<Listener>,
-    /// The control port: health and metrics.
-    pub control: SocketAddr,
+    /// The control port.
+    pub control: Control,
+    /// Where keys, policies and counters are kept.
+    pub store: StoreSettings,
+    /// Whether nobody named the store's file: where it cannot be written, start-up takes another one.
+    pub store_is_unnamed: bool,
     /// Threads that serve requests; one for each core by default.
     pub workers: usize,
     /// Proxies whose `X-Forwarded-*` and `X-Request-Id` are believed.
@@ -36,6 +41,37 @@ pub struct Gateway {
     /// Policies of files, each id once. They are read-only, and rule where the store has one of the same id: what is under
     /// version control is not changed beside it.
     pub policies: Vec<Policy>,
+}
+
+/// The control port: health, metrics, keys and policies.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Address and port; port 0 takes any.
+    pub address: SocketAddr,
+    /// What a request for keys and policies must carry; `None` has start-up make one.
+    pub secret: Option<String>,
+    /// Whether a key without rights and policies may be made, which may call every API.
+    pub allow_master_keys: bool,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+}
+
+impl Control {
+    /// The defaults for an address.
+    pub const fn new(address: SocketAddr) -> Self {
+        Self { address, secret: None, allow_master_keys: false, body_bytes_max: 256 << 10 }
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out.
+        f.debug_struct("Control")
+            .field("address", &self.address)
+            .field("allow_master_keys", &self.allow_master_keys)
+            .field("body_bytes_max", &self.body_bytes_max)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One address on which callers connect.

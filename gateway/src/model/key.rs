@@ -14,6 +14,12 @@ pub struct KeyHash {
     text: Arc<str>,
 }
 
+/// The token of a key as it is hashed: the organisation followed by the key's own name. As in Tyk, a name that begins with
+/// the organisation has it already.
+pub fn full_token(organisation: &str, name: &str) -> String {
+    format!("{organisation}{}", name.strip_prefix(organisation).unwrap_or(name))
+}
+
 /// How a key was hashed. Sha256 is written; the others are names of what Tyk wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HashAlgorithm {
@@ -61,6 +67,17 @@ impl KeyHash {
             }
         }
         Self { algorithm: HashAlgorithm::Sha256, text: text.into() }
+    }
+
+    /// Hashes a token as Tyk does by default (`murmur32`): the running state of murmur3 after its last whole block, so that up
+    /// to three bytes at the end never count. Read, where Tyk wrote it, and never written.
+    pub fn tyk_of(token: &str) -> Self {
+        let (blocks, _) = token.as_bytes().as_chunks::<4>();
+        let state = blocks.iter().fold(0_u32, |state, block| {
+            let mixed = u32::from_le_bytes(*block).wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+            (state ^ mixed).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+        });
+        Self { algorithm: HashAlgorithm::Murmur32, text: format!("{state:08x}").into() }
     }
 
     /// Takes a hash that is known already.
@@ -139,6 +156,27 @@ mod tests {
         let hash = KeyHash::of("abc");
         assert_eq!(hash.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(KeyHash::guess(hash.as_str()), Ok(hash));
+    }
+
+    #[test]
+    fn a_token_is_hashed_as_tyk_does() {
+        // Seen on Tyk 5.14.
+        for (token, hash) in [
+            ("defaultk-x", "8e04d41c"),
+            ("defaultk-aa", "8e04d41c"),
+            ("defaultbob", "8d94dfb6"),
+            ("defaultzzz", "1e148a52"),
+        ] {
+            assert_eq!(KeyHash::tyk_of(token).as_str(), hash, "{token}");
+            assert_eq!(KeyHash::guess(hash), Ok(KeyHash::tyk_of(token)));
+        }
+    }
+
+    #[test]
+    fn a_token_begins_with_its_organisation_once() {
+        for (organisation, name, full) in [("", "a", "a"), ("o", "a", "oa"), ("o", "oa", "oa"), ("o", "o", "o")] {
+            assert_eq!(full_token(organisation, name), full);
+        }
     }
 
     #[test]

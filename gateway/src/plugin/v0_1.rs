@@ -43,23 +43,38 @@ type Init<'a> = TypedFunc<(&'a str,), (Result<(), String>,)>;
 // Parameters are references: a call moves them several times on its way into the guest.
 
 /// `pre`.
-pub type Pre<'a> = TypedFunc<(&'a str, &'a types::Context<'a>, &'a types::Request<'a>), (Result<hooks::pre::Action, String>,)>;
+pub type Pre<'a> =
+    TypedFunc<(&'a str, &'a types::Context<'a>, &'a types::Request<'a>), (Result<hooks::pre::Action, String>,)>;
 /// `auth`.
 pub type Auth<'a> = TypedFunc<
     (&'a str, &'a types::Context<'a>, &'a types::Request<'a>, Option<&'a hooks::auth::Credential<'a>>),
     (Result<hooks::auth::Action, String>,),
 >;
 /// `post-auth` and `post`, which differ in their actions' names only.
-pub type WithSession<'a, A> =
-    TypedFunc<(&'a str, &'a types::Context<'a>, &'a types::Request<'a>, Option<&'a types::SessionParam<'a>>), (Result<A, String>,)>;
+pub type WithSession<'a, A> = TypedFunc<
+    (&'a str, &'a types::Context<'a>, &'a types::Request<'a>, Option<&'a types::SessionParam<'a>>),
+    (Result<A, String>,),
+>;
 /// `endpoint`.
 pub type Endpoint<'a> = TypedFunc<
-    (&'a str, &'a types::Context<'a>, &'a types::Request<'a>, &'a [(&'a str, &'a str)], Option<&'a types::SessionParam<'a>>),
+    (
+        &'a str,
+        &'a types::Context<'a>,
+        &'a types::Request<'a>,
+        &'a [(&'a str, &'a str)],
+        Option<&'a types::SessionParam<'a>>,
+    ),
     (Result<hooks::endpoint::Action, String>,),
 >;
 /// `response`.
 pub type Response<'a> = TypedFunc<
-    (&'a str, &'a types::Context<'a>, &'a types::Request<'a>, &'a types::Response<'a>, Option<&'a types::SessionParam<'a>>),
+    (
+        &'a str,
+        &'a types::Context<'a>,
+        &'a types::Request<'a>,
+        &'a types::Response<'a>,
+        Option<&'a types::SessionParam<'a>>,
+    ),
     (Result<hooks::response::Action, String>,),
 >;
 /// `analytics`.

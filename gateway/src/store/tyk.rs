@@ -11,4 +11,4 @@ mod time;
 /// A record is not what Tyk or we write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct JsonInvalid(pub(super) String);
+pub struct JsonInvalid(pub(super) String);

@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::raw;
 use super::report::{Place, Report};
+use super::{raw, store};
 use crate::model::gateway::{
-    AccessLog, AnalyticsSink, AnalyticsTarget, Gateway, Listener, ListenerTls, Log, LogFormat, Runtime, ServerLimits,
+    AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Runtime,
+    ServerLimits,
 };
 
 /// Converts all but plugins and APIs, which stay empty.
 pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Option<Gateway> {
     let listeners = listeners(raw.listen, &root.key("listen"), report);
-    let control = address(&raw.control.address, &root.key("control").key("address"), report);
+    let control = control(raw.control, &root.key("control"), report);
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
+    let (store, store_is_unnamed) = store::convert(raw.store, &root.key("store"), report)?;
     Some(Gateway {
         listeners: listeners?,
         control: control?,
+        store,
+        store_is_unnamed,
         workers: raw.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         trusted_proxies: trusted_proxies?,
         limits: limits(&raw.limits),
@@ -58,6 +62,25 @@ fn listeners(raw: Vec<raw::Listener>, place: &Place, report: &mut Report) -> Opt
         })
         .collect();
     all.into_iter().collect()
+}
+
+fn control(raw: raw::Control, place: &Place, report: &mut Report) -> Option<Control> {
+    let address = address(&raw.address, &place.key("address"), report);
+    // The secret itself is in no text.
+    let is_secret = |secret: &String| {
+        (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len()) && secret.bytes().all(|b| b.is_ascii_graphic())
+    };
+    if raw.secret.as_ref().is_some_and(|secret| !is_secret(secret)) {
+        let message = format!("is not {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} visible ASCII characters");
+        report.error(&place.key("secret"), message, "make one with `openssl rand -hex 32`");
+        return None;
+    }
+    Some(Control {
+        address: address?,
+        secret: raw.secret,
+        allow_master_keys: raw.allow_master_keys,
+        body_bytes_max: raw.body_bytes_max,
+    })
 }
 
 fn address(text: &str, place: &Place, report: &mut Report) -> Option<SocketAddr> {
@@ -172,3 +195,6 @@ pub(super) fn existing(text: &str, place: &Place, what: &str, report: &mut Repor
 fn tidy(path: &Path) -> String {
     path.components().collect::<PathBuf>().display().to_string()
 }
+
+const SECRET_BYTES_MIN: usize = 8;
+const SECRET_BYTES_MAX: usize = 256;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::raw_api::Api;
 use super::raw_plugin::{Plugin, PluginLimits};
 use super::raw_policy::{Policies, Policy};
+use super::raw_store::Store;
 use crate::model::gateway;
 
 /// Configuration of a Stile gateway.
@@ -16,8 +17,10 @@ use crate::model::gateway;
 pub(super) struct File {
     /// Addresses on which callers connect. Default: 127.0.0.1:8080, in cleartext.
     pub(super) listen: Vec<Listener>,
-    /// The control port: health and metrics.
+    /// The control port: health, metrics, keys and policies.
     pub(super) control: Control,
+    /// Where keys, policies and what was used of rates and quotas are kept.
+    pub(super) store: Store,
     /// Threads that serve requests. Default: one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) workers: Option<usize>,
@@ -75,17 +78,31 @@ pub(super) struct ListenerTls {
     pub(super) key: String,
 }
 
-/// The control port: health and metrics.
+/// The control port: health, metrics, keys and policies.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Control {
     /// IP address and port. Keep it on an address that callers cannot reach.
     pub(super) address: String,
+    /// What a request for keys and policies must carry in `X-Tyk-Authorization`: 8 to 256 visible ASCII characters, best
+    /// taken from the environment. Default: made anew at each start and told once in the log.
+    pub(super) secret: Option<String>,
+    /// Whether a key without access rights and policies may be made; it may call every API.
+    pub(super) allow_master_keys: bool,
+    /// Bytes of a request's body.
+    #[schemars(range(min = 1_024, max = 67_108_864))]
+    pub(super) body_bytes_max: usize,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { address: "127.0.0.1:8081".to_owned() }
+        let control = gateway::Control::new(([127, 0, 0, 1], 8081).into());
+        Self {
+            address: control.address.to_string(),
+            secret: control.secret,
+            allow_master_keys: control.allow_master_keys,
+            body_bytes_max: control.body_bytes_max,
+        }
     }
 }
 

@@ -54,6 +54,11 @@ impl Place {
         self.source.secret.iter().any(|p| p.starts_with(&self.path))
     }
 
+    /// The file, as it is shown to people.
+    pub(super) fn file(&self) -> &Path {
+        &self.source.file
+    }
+
     /// Makes a path of the file absolute.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.source.folder.join(path)

@@ -39,10 +39,10 @@ fn addresses(gateway: &Gateway, root: &Place, report: &mut Report) {
         }
     }
     let control = root.key("control").key("address");
-    if gateway.control.port() != 0 && seen.contains_key(&gateway.control) {
+    if gateway.control.address.port() != 0 && seen.contains_key(&gateway.control.address) {
         report.error(&control, "callers connect to the same address", "give the control port one of its own");
     }
-    if !gateway.control.ip().to_canonical().is_loopback() {
+    if !gateway.control.address.ip().to_canonical().is_loopback() {
         report.warn(&control, "the control port can be reached from other machines", "keep callers away from it");
     }
 }

@@ -86,7 +86,10 @@ fn keys_that_are_not_known_are_refused_with_the_closest() {
         &api("hooks: { pre: [ { plugin: a, onfailure: reject } ] }"),
         "error apis[0].hooks.pre[0].onfailure: unknown key | did you mean `on_failure`?",
     );
-    check(&gateway("control: { zzz: 1 }"), "error control.zzz: unknown key | known keys: `address`");
+    check(
+        &gateway("control: { zzz: 1 }"),
+        "error control.zzz: unknown key | known keys: `address`, `allow_master_keys`, `body_bytes_max`, `secret`",
+    );
     check(&api("\"a.b\": 1"), "error apis[0][\"a.b\"]: unknown key");
 }
 
@@ -308,6 +311,35 @@ fn parts_that_do_not_fit_together_are_told() {
 }
 
 #[test]
+fn the_store_is_named_in_full_or_not_at_all() {
+    check_all(&gateway("store: { kind: memory }"), &[]);
+    check_all(&gateway("store: { embedded: { path: keys.redb } }"), &[]);
+    check(&gateway("store: { kind: disk }"), "error store.kind: ");
+    check(&gateway("store: { kind: memory, embedded: {} }"), "warning store.embedded: is not used | it belongs to");
+    check(&gateway("store: { redis: {} }"), "warning store.redis: is not used | it belongs to `kind: redis`");
+    let redis = |keys: &str| gateway(&format!("store: {{ kind: redis, redis: {{ {keys} }} }}"));
+    check_all(&redis("addresses: [ \"a:1\", \"[::1]:2\" ], cluster: true, tls: {}"), &[]);
+    check(&redis("addresses: [ a ]"), "error store.redis.addresses[0]: `a` is not a host with a port | such as");
+    check(
+        &redis("addresses: [ \"a:1\", \"b:1\" ]"),
+        "error store.redis.addresses: several addresses, but no cluster | set",
+    );
+    check(&redis("cluster: true, database: 1"), "error store.redis.database: a cluster has no database but 0");
+    check(&redis("backoff_min_ms: 100, backoff_max_ms: 50"), "warning store.redis.backoff_max_ms: is below");
+    check(&redis("tls: { key: a.wasm }"), "error store.redis.tls: `certificate` and `key` go together");
+    check(&redis("tls: { ca_file: none.pem }"), "error store.redis.tls.ca_file: the certificate authority `");
+}
+
+#[test]
+fn the_secret_of_the_control_port_is_one() {
+    check_all(&gateway("control: { secret: \"${WORD}-hunter2\" }"), &[]);
+    for secret in ["short", "with a blank", "ümläute"] {
+        let config = gateway(&format!("control: {{ secret: {secret} }}"));
+        check(&config, "error control.secret: is not 8 to 256 visible ASCII characters | make one with");
+    }
+}
+
+#[test]
 fn values_of_the_environment_are_never_shown() {
     check_all(&api("name: \"${STAGE}\""), &[]);
     check(&api("name: \"${NOT_SET}\""), "error apis[0].name: the environment variable `NOT_SET` is not set");
@@ -322,6 +354,8 @@ fn values_of_the_environment_are_never_shown() {
         api("listen: { path: /used, hosts: [] }").replacen("id: used", "id: \"${WORD}\"", 1),
         gateway("log: { format: \"${SECRET}\" }"),
         gateway("include: [ \"${SECRET}/*.yaml\" ]"),
+        gateway("control: { secret: \"${SECRET}\" }"),
+        gateway("store: { kind: redis, redis: { addresses: [ \"${SECRET}\" ] } }"),
         plugin("file: \"${SECRET}\""),
     ] {
         let folder = Folder::new();

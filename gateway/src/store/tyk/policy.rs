@@ -1,6 +1,6 @@
 //! A policy as Tyk writes it to its files and shows it in its control API.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::JsonInvalid;
 use super::fields::{Fields, Object};
@@ -34,6 +34,11 @@ pub(in crate::store) fn read(id: PolicyId, bytes: &[u8]) -> Result<Policy, JsonI
 
 /// The policy as it is kept.
 pub(in crate::store) fn write(policy: &Policy) -> Vec<u8> {
+    value(policy).to_string().into_bytes()
+}
+
+/// The policy as it is shown.
+pub(in crate::store) fn value(policy: &Policy) -> Value {
     let ours: Vec<&str> =
         rights::RATE.iter().chain(&rights::QUOTA).chain(OURS).filter(|name| **name != "smoothing").copied().collect();
     let mut object = Object::with_extra(&policy.extra, &ours);
@@ -53,7 +58,7 @@ pub(in crate::store) fn write(policy: &Policy) -> Vec<u8> {
         "per_api": per_api });
     object.put("partitions", partitions);
     object.put_unless_empty("key_expires_in", policy.key_expires_in);
-    object.finish().to_string().into_bytes()
+    object.finish()
 }
 
 fn partitions(fields: &mut Fields) -> Result<Partitions, JsonInvalid> {

@@ -54,8 +54,18 @@ pub(in crate::store) fn read(bytes: &[u8]) -> Result<Session, JsonInvalid> {
 
 /// The session as it is kept, with the name of its key's hash beside it.
 pub(in crate::store) fn write(session: &Session, algorithm: HashAlgorithm) -> Vec<u8> {
-    let mut object = Object::with_extra(&session.extra, &ours());
+    let mut object = object(session);
     object.put(HASH, algorithm.as_str());
+    object.finish().to_string().into_bytes()
+}
+
+/// The session as it is shown.
+pub(in crate::store) fn value(session: &Session) -> Value {
+    object(session).finish()
+}
+
+fn object(session: &Session) -> Object {
+    let mut object = Object::with_extra(&session.extra, &ours());
     rights::put_rate(&mut object, &session.rate);
     rights::put_quota(&mut object, &session.quota);
     rights::put_access_rights(&mut object, &session.access_rights);
@@ -89,7 +99,7 @@ pub(in crate::store) fn write(session: &Session, algorithm: HashAlgorithm) -> Ve
         object.put("date_created", time::text(session.created_ms));
     }
     object.put_unless_empty("last_updated", session.last_updated.clone());
-    object.finish().to_string().into_bytes()
+    object
 }
 
 fn post_expiry(fields: &mut Fields) -> Result<PostExpiryAction, JsonInvalid> {

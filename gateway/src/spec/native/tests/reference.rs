@@ -111,6 +111,7 @@ fn the_reference_is_good_with_everything_switched_on() {
         "apis[0].upstream.ca_file",
         "apis[0].upstream.server_name",
         "analytics.file",
+        "store.redis",
     ];
     assert_eq!(warnings, expected);
     assert_eq!(gateway.apis[0].uses().count(), 7);
@@ -168,6 +169,6 @@ fn an_empty_file_means_the_defaults_of_the_model() {
     let (gateway, _) = crate::spec::read(&folder.path("stile.yaml")).expect("a configuration");
     assert_eq!(gateway.limits, crate::model::gateway::ServerLimits::default());
     assert_eq!(gateway.runtime, crate::model::gateway::Runtime::default());
-    assert_eq!(gateway.control.to_string(), file.control.address);
+    assert_eq!(gateway.control.address.to_string(), file.control.address);
     assert_eq!(gateway.listeners[0].address.to_string(), "127.0.0.1:8080");
 }

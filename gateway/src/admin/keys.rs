@@ -1,0 +1,199 @@
+//! Keys: made, listed, shown, changed, deleted. Tokens go out once and are kept as their hash.
+
+mod check;
+mod name;
+
+use std::collections::BTreeSet;
+
+use http::request::Parts;
+use serde_json::json;
+
+pub(super) use self::check::rates as check_rates;
+use self::check::{life, session};
+use self::name::{KeyName, by_hash};
+use super::answer::{Answer, Refusal, changed, listed, shown};
+use super::audit::Audit;
+use super::control::Control;
+use super::request::Query;
+use super::secret::random_hex;
+use crate::model::key::{KeyHash, full_token};
+use crate::model::limit::QuotaLimit;
+use crate::model::policy::PolicyId;
+use crate::model::session::{Quota, Session};
+use crate::store::{self, Owner};
+
+/// Has the audit log name the key that a path means, as far as the path tells: its organisation may stand elsewhere.
+pub(super) fn note(parts: &Parts, name: &str, audit: &mut Audit) {
+    let hash = if Query::of(&parts.uri).is_hashed() { by_hash(name) } else { Some(KeyHash::of(name)) };
+    if let Some(hash) = hash {
+        audit.key(&hash);
+    }
+}
+
+/// Hashes of the keys that there are.
+pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Refusal> {
+    let (cursor, limit) = Query::of(&parts.uri).part()?;
+    let page = control.store.list_sessions(cursor.as_ref(), limit).await?;
+    let keys: Vec<&str> = page.items.iter().map(KeyHash::as_str).collect();
+    Ok(listed(&json!({ "keys": keys }), page.next.as_ref()))
+}
+
+/// The session of a key, with what is left of its quotas.
+pub(super) async fn show(control: &Control, parts: &Parts, name: &str) -> Result<Answer, Refusal> {
+    let name = KeyName::parse(control, &Query::of(&parts.uri), name, None);
+    let (_, hash, stored) = name.find(&control.store).await?.ok_or(Refusal::NotFound("Key not found"))?;
+    let mut session = Session::clone(&stored.session);
+    left(control, &hash, None, &mut session.quota).await?;
+    for right in session.access_rights.iter_mut().take(QUOTAS_MAX) {
+        // Limits of a right's own are counted under its scope, or else its API.
+        let scope = if right.allowance_scope.is_empty() { &right.api_id } else { &right.allowance_scope };
+        if let Some(quota) = &mut right.quota {
+            left(control, &hash, Some(scope), quota).await?;
+        }
+    }
+    Ok(shown(&store::json::session(&session)))
+}
+
+/// Makes a key with a random token, which is told this once.
+pub(super) async fn create(control: &Control, body: &[u8], audit: &mut Audit) -> Result<Answer, Refusal> {
+    let mut session = session(control, body)?;
+    // Not `full_token`: random digits that happen to begin like the organisation stay.
+    let token = format!("{}{}", session.organisation, random_hex()?);
+    let hash = KeyHash::of(&token);
+    audit.key(&hash);
+    begin(control, &mut session);
+    let life = life(&session, control.clock.now_ms());
+    if !control.store.create_session(&hash, &session, life).await? {
+        return Err(Refusal::Collides("a key with this hash is there already"));
+    }
+    Ok(changed("added", &token, Some(hash.as_str())))
+}
+
+/// Makes a key of the caller's name, in place of one that is there.
+pub(super) async fn add(
+    control: &Control,
+    parts: &Parts,
+    name: &str,
+    body: &[u8],
+    audit: &mut Audit,
+) -> Result<Answer, Refusal> {
+    let query = Query::of(&parts.uri);
+    let mut session = session(control, body)?;
+    let (shown, hash) = if query.is_hashed() {
+        (name.to_owned(), by_hash(name).ok_or_else(|| Refusal::Invalid(NO_HASH.to_owned()))?)
+    } else {
+        let token = full_token(&session.organisation, name);
+        if token.len() < TOKEN_BYTES_MIN {
+            return Err(Refusal::Invalid(format!("a key has at least {TOKEN_BYTES_MIN} bytes")));
+        }
+        let hash = KeyHash::of(&token);
+        audit.key(&hash);
+        // What Tyk wrote under its short hash may be this key or another one: it is not hidden behind a new one.
+        if control.store.session(&KeyHash::tyk_of(&token)).await?.is_some() {
+            return Err(Refusal::Collides("a key of Tyk's with the same murmur32 hash is there: update or delete it"));
+        }
+        (token, hash)
+    };
+    audit.key(&hash);
+    begin(control, &mut session);
+    let life = life(&session, control.clock.now_ms());
+    control.store.replace_session(&hash, &session, life).await?;
+    if !query.keeps_quota() {
+        reset_quotas(control, &hash, &session).await?;
+    }
+    Ok(changed("added", &shown, Some(hash.as_str())))
+}
+
+/// Replaces the session of a key that is there.
+pub(super) async fn update(
+    control: &Control,
+    parts: &Parts,
+    name: &str,
+    body: &[u8],
+    audit: &mut Audit,
+) -> Result<Answer, Refusal> {
+    let query = Query::of(&parts.uri);
+    let mut session = session(control, body)?;
+    let name = KeyName::parse(control, &query, name, Some(&session.organisation));
+    let unknown = || Refusal::NotFound("Key is not found");
+    for _ in 0..TRIES_MAX {
+        let (shown, hash, stored) = name.find(&control.store).await?.ok_or_else(unknown)?;
+        audit.key(&hash);
+        begin(control, &mut session);
+        session.created_ms = stored.session.created_ms;
+        if query.keeps_quota() {
+            let Quota { remaining, renews, .. } = stored.session.quota;
+            session.quota = Quota { remaining, renews, ..session.quota };
+        }
+        let life = life(&session, control.clock.now_ms());
+        // Only in place of what was read: a key that is deleted meanwhile stays deleted.
+        if control.store.update_session(&hash, &session, life, &stored.version).await?.is_some() {
+            if !query.keeps_quota() {
+                reset_quotas(control, &hash, &session).await?;
+            }
+            return Ok(changed("modified", &shown, None));
+        }
+    }
+    Err(Refusal::Collides("the key is changed by others all the time: try again"))
+}
+
+pub(super) async fn delete(control: &Control, parts: &Parts, name: &str, audit: &mut Audit) -> Result<Answer, Refusal> {
+    let name = KeyName::parse(control, &Query::of(&parts.uri), name, None);
+    for (shown, hash) in name.hashes() {
+        audit.key(&hash);
+        if control.store.delete_session(&hash).await? {
+            return Ok(changed("deleted", &shown, None));
+        }
+    }
+    Err(Refusal::NotFound("There is no such key found"))
+}
+
+/// What the gateway says of a session that is written, whatever the caller said.
+fn begin(control: &Control, session: &mut Session) {
+    let now_ms = i64::try_from(control.clock.now_ms()).unwrap_or(i64::MAX);
+    session.created_ms = now_ms;
+    session.last_updated = (now_ms / 1000).to_string();
+    session.quota.remaining = session.quota.max.max(0);
+    session.quota.renews = (now_ms / 1000).saturating_add(session.quota.renewal_rate.max(0));
+}
+
+/// Writes into a quota what is left of it.
+async fn left(control: &Control, hash: &KeyHash, scope: Option<&str>, quota: &mut Quota) -> Result<(), Refusal> {
+    let Some(limit) = QuotaLimit::of(quota) else { return Ok(()) };
+    let state = control.store.quota(&Owner::session(hash, scope), &limit).await?;
+    quota.remaining = i64::try_from(state.remaining).unwrap_or(i64::MAX);
+    if let Some(renews) = state.renews_ms.and_then(|ms| i64::try_from(ms / 1000).ok()) {
+        quota.renews = renews;
+    }
+    Ok(())
+}
+
+/// Forgets what was used, under every name that the quotas of a session are counted by.
+async fn reset_quotas(control: &Control, hash: &KeyHash, session: &Session) -> Result<(), Refusal> {
+    let mut scopes = BTreeSet::new();
+    let mut note = |api_id: &str, scope: &str| {
+        scopes.extend([api_id, scope].into_iter().filter(|scope| !scope.is_empty()).map(str::to_owned));
+    };
+    for right in session.access_rights.iter().filter(|right| right.quota.is_some()) {
+        note(&right.api_id, &right.allowance_scope);
+    }
+    for id in session.policies.iter().filter_map(|id| PolicyId::parse(id).ok()).take(QUOTAS_MAX) {
+        note(id.as_str(), "");
+        let policy = control.store.policy(&id).await?;
+        for right in policy.iter().flat_map(|policy| &policy.access_rights) {
+            note(&right.api_id, &right.allowance_scope);
+        }
+    }
+    control.store.reset_quota(&Owner::session(hash, None)).await?;
+    for scope in scopes.iter().take(QUOTAS_MAX) {
+        control.store.reset_quota(&Owner::session(hash, Some(scope))).await?;
+    }
+    Ok(())
+}
+
+/// Quotas of one key that are asked for and reset, at most.
+const QUOTAS_MAX: usize = 256;
+const TRIES_MAX: usize = 8;
+/// As Tyk's `min_token_length`: shorter ones never authenticate.
+const TOKEN_BYTES_MIN: usize = 3;
+const NO_HASH: &str = "the key in the path is no hash, but `hashed` says so";
