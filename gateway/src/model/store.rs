@@ -12,6 +12,20 @@ pub struct StoreSettings {
     pub limits: StoreLimits,
     /// The cache of sessions.
     pub cache: CacheSettings,
+    /// What happens to requests with limits while the store is away.
+    pub away: Away,
+}
+
+/// What happens to a request that has limits while the store that counts them is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Away {
+    /// It is counted by this gateway alone.
+    #[default]
+    Local,
+    /// It is not counted.
+    Allow,
+    /// It is refused with 503.
+    Deny,
 }
 
 /// The kind of store.

@@ -7,11 +7,14 @@ mod cache;
 mod contract;
 mod kill;
 mod limits;
+#[path = "../../../tests/src/redis.rs"]
+#[expect(unreachable_pub, reason = "the harness of the end-to-end tests exports it")]
+mod process;
 mod redis;
 mod server;
 mod window;
 
-use self::bench::Bench;
+use self::bench::{Bench, Folder};
 
 /// Runs the contract against a store; `$bench` makes a [`Bench`]. `each` test has one of its own, `all` share one.
 macro_rules! contract {

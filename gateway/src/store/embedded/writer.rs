@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 use tokio::sync::oneshot;
@@ -41,13 +41,19 @@ impl Writer {
 
     /// Works until nobody can ask any more, then writes down what was really used of each quota.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        let mut swept = Instant::now();
         loop {
-            match commands.recv_timeout(SWEEP_INTERVAL) {
+            // Also while writes keep coming, or what has ended would stay and leave no room.
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                self.sweep();
+                swept = Instant::now();
+            }
+            match commands.recv_timeout(SWEEP_INTERVAL.saturating_sub(swept.elapsed())) {
                 Ok(first) => {
                     let rest = std::iter::from_fn(|| commands.try_recv().ok()).take(self.batch_max - 1);
                     self.commit(std::iter::once(first).chain(rest).collect());
                 }
-                Err(RecvTimeoutError::Timeout) => self.sweep(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }

@@ -96,6 +96,7 @@ pub(super) fn clock() -> Clock {
 }
 
 /// A folder that goes with the test.
+#[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {

@@ -1,34 +1,28 @@
 //! Real Redis servers: alone, with TLS, as a cluster. Each ends with its test.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::bench::Folder;
+use super::process::Redis;
 use crate::model::store::{RedisClock, RedisSettings, RedisTls};
 
 /// A server on a port of its own.
 pub(super) struct Server {
-    process: Option<Child>,
-    arguments: Vec<String>,
+    process: Redis,
     pub(super) port: u16,
     tls: Option<RedisTls>,
-    folder: Folder,
 }
 
 impl Server {
     pub(super) fn start() -> Self {
-        Self::with(|port, _| vec!["--port".to_owned(), port.to_string()], None)
+        Self::of(Redis::start(), None)
     }
 
     /// One that keeps what it acknowledged.
     pub(super) fn durable() -> Self {
-        let arguments = |port: u16, _: &Folder| {
-            ["--port", &port.to_string(), "--appendonly", "yes", "--appendfsync", "always"].map(str::to_owned).to_vec()
-        };
-        Self::with(arguments, None)
+        Self::of(Redis::durable(), None)
     }
 
     pub(super) fn with_tls() -> Self {
@@ -40,7 +34,7 @@ impl Server {
         std::fs::write(&key, made.signing_key.serialize_pem()).expect("the folder is ours");
         let text = |path: &PathBuf| path.to_str().expect("our names are text").to_owned();
         let (certificate_file, key_file) = (text(&certificate), text(&key));
-        let arguments = move |port: u16, _: &Folder| {
+        let arguments = move |port: u16| {
             let port = port.to_string();
             let files = ["--tls-cert-file", &certificate_file, "--tls-key-file", &key_file];
             let more = [
@@ -56,51 +50,22 @@ impl Server {
             files.iter().chain(&more).map(|&argument| argument.to_owned()).collect()
         };
         let tls = RedisTls { authority: Some(certificate), certificate: None };
-        Self::in_folder(folder, arguments, Some(tls))
+        Self::of(Redis::with(folder, arguments), Some(tls))
     }
 
-    fn with(arguments: impl Fn(u16, &Folder) -> Vec<String>, tls: Option<RedisTls>) -> Self {
-        Self::in_folder(Folder::new(), arguments, tls)
-    }
-
-    fn in_folder(folder: Folder, arguments: impl Fn(u16, &Folder) -> Vec<String>, tls: Option<RedisTls>) -> Self {
-        let mut server = Self { process: None, arguments: Vec::new(), port: 0, tls, folder };
-        // Somebody else may take the port first.
-        for _ in 0..20 {
-            server.port = free_port();
-            server.arguments = arguments(server.port, &server.folder);
-            if server.run() {
-                return server;
-            }
-        }
-        panic!("redis-server does not start");
+    fn of(process: Redis, tls: Option<RedisTls>) -> Self {
+        let port = process.port();
+        Self { process, port, tls }
     }
 
     /// Starts it, on the same port and folder as before; whether it accepts connections.
     pub(super) fn run(&mut self) -> bool {
-        let mut process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(self.folder.path())
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("redis-server is installed");
-        let output = process.stdout.take().expect("it is piped");
-        self.process = Some(process);
-        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-        let is_ready = lines.any(|line| line.contains("Ready to accept connections"));
-        // It must not be stopped by a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        is_ready
+        self.process.run()
     }
 
     /// SIGKILL.
     pub(super) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.process.kill();
     }
 
     pub(super) fn settings(&self) -> RedisSettings {
@@ -142,12 +107,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 /// Three servers that share the slots.
 pub(super) struct Cluster {
     pub(super) nodes: Vec<Server>,
@@ -155,7 +114,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn start() -> Self {
-        let arguments = |port: u16, _: &Folder| {
+        let arguments = |port: u16| {
             let port = port.to_string();
             [
                 "--port",
@@ -170,7 +129,7 @@ impl Cluster {
             .map(str::to_owned)
             .to_vec()
         };
-        let nodes: Vec<Server> = (0..3).map(|_| Server::with(arguments, None)).collect();
+        let nodes: Vec<Server> = (0..3).map(|_| Server::of(Redis::with(Folder::new(), arguments), None)).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])
@@ -201,17 +160,6 @@ impl Cluster {
             deadline: Duration::from_secs(10),
             clock: RedisClock::Gateway,
             ..RedisSettings::default()
-        }
-    }
-}
-
-/// A port below those that outgoing connections use; a cluster's bus needs the one ten thousand above.
-fn free_port() -> u16 {
-    use std::hash::{BuildHasher as _, RandomState};
-    loop {
-        let port = 12_000 + u16::try_from(RandomState::new().hash_one(0_u8) % 10_000).unwrap_or(0);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return port;
         }
     }
 }

@@ -63,7 +63,12 @@ pub(super) fn put_rate(object: &mut Object, rate: &Rate) {
 
 pub(super) fn put_quota(object: &mut Object, quota: &Quota) {
     object.put("quota_max", quota.max);
-    object.put_unless_empty("quota_remaining", quota.remaining);
+    // Zero is what clients look for where there is a quota.
+    if quota.max > 0 {
+        object.put("quota_remaining", quota.remaining);
+    } else {
+        object.put_unless_empty("quota_remaining", quota.remaining);
+    }
     object.put_unless_empty("quota_renews", quota.renews);
     object.put_unless_empty("quota_renewal_rate", quota.renewal_rate);
 }
