@@ -26,6 +26,8 @@ use crate::net::tls::{self, Certificate};
 use crate::pipeline;
 use crate::pipeline::analytics::Recorder;
 use crate::pipeline::exchange::{Core, RequestIds};
+use crate::pipeline::rights::Patterns;
+use crate::pipeline::standing::Standings;
 use crate::plugin::cache::Cache;
 use crate::plugin::engine::{Choice, Engine, EngineError};
 use crate::plugin::lane::SlowLane;
@@ -34,8 +36,8 @@ use crate::plugin::machine::Machine;
 use crate::plugin::pool::Worker;
 use crate::router::Conflict;
 use crate::server::{self, Seat, Server, Summary};
-use crate::store::Store;
 use crate::store::kv::Kv;
+use crate::store::{PolicyCache, SessionCache, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstreams};
 
@@ -168,13 +170,17 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     }
     let live = Live::new(snapshot);
     let store = state::open(gateway, clock)?;
+    let sessions = SessionCache::new(&store, &gateway.store.cache);
+    let policies = PolicyCache::new(&store, gateway.policies.clone());
+    let patterns = Arc::new(Patterns::default());
     let sink = Sink::start(&gateway.analytics)?;
     let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
     let admin = Admin::bind(gateway.control.address)
         .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
     let upstreams = Arc::new(upstream::Shared::default());
-    let control = control(gateway, &live, &store, clock)?;
+    let control = control(gateway, &live, (&store, &policies), clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
+    counters::register_store(&loader.metrics, &store, &sessions);
     counters::register_control(&loader, &control);
 
     let is_draining = Arc::new(AtomicBool::new(false));
@@ -190,6 +196,9 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
             upstreams: upstreams.clone(),
             sink: sink.clone(),
             store: store.clone(),
+            sessions: sessions.clone(),
+            policies: policies.clone(),
+            patterns: patterns.clone(),
             trusted: trusted.clone(),
             clock: clock.clone(),
             metrics: loader.metrics.clone(),
@@ -243,6 +252,7 @@ impl Running {
         }
         drained.records_lost = self.sink.close(SINK_CLOSE_TIMEOUT);
         self.admin.take();
+        self.metrics.close();
         drained
     }
 }
@@ -262,8 +272,10 @@ struct WorkerParts {
     live: Live,
     upstreams: Arc<upstream::Shared>,
     sink: Sink,
-    #[expect(dead_code, reason = "the pipeline takes it with token authentication")]
     store: Store,
+    sessions: SessionCache,
+    policies: PolicyCache,
+    patterns: Arc<Patterns>,
     trusted: Arc<TrustedProxies>,
     clock: Clock,
     metrics: Metrics,
@@ -296,6 +308,10 @@ impl WorkerParts {
             clock: self.clock,
             metrics: self.metrics,
             ids: RequestIds::new(random()),
+            store: self.store,
+            sessions: self.sessions,
+            standings: Standings::new(self.policies, self.patterns),
+            away: self.gateway.store.away,
         });
         let handler = {
             let (core, live) = (core.clone(), self.live);
@@ -318,7 +334,12 @@ impl WorkerParts {
 }
 
 /// What the control port keeps keys and policies with. A secret that nobody configured is made, and told this once.
-fn control(gateway: &Gateway, live: &Live, store: &Store, clock: &Clock) -> Result<Control, NoRandom> {
+fn control(
+    gateway: &Gateway,
+    live: &Live,
+    (store, policies): (&Store, &PolicyCache),
+    clock: &Clock,
+) -> Result<Control, NoRandom> {
     let secret = match &gateway.control.secret {
         Some(secret) => Secret::new(secret),
         None => {
@@ -333,6 +354,7 @@ fn control(gateway: &Gateway, live: &Live, store: &Store, clock: &Clock) -> Resu
     let live = live.clone();
     Ok(Control {
         store: store.clone(),
+        policies: policies.clone(),
         clock: clock.clone(),
         secret,
         allow_master_keys: gateway.control.allow_master_keys,

@@ -3,8 +3,10 @@
 //! A [`Plan`] is made once when an API loads and run once for each request; only steps that the API switches on are in it.
 //! Nothing here opens a socket or reads a file.
 
+pub mod access;
 pub mod analytics;
 pub mod auth;
+pub mod caller;
 pub mod content;
 pub mod exchange;
 pub mod extract;
@@ -12,11 +14,13 @@ pub mod finish;
 pub mod flight;
 pub mod forward;
 pub mod hooks;
+pub mod limits;
 pub mod plan;
 pub mod policy;
 pub mod query;
 pub mod reject;
 pub mod rights;
+pub mod standing;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +49,10 @@ pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming
         Ok(answer) => answer,
         Err(reject) => exchange.refuse(&reject),
     };
+    exchange.write_session_back().await;
+    if let Some(told) = exchange.told.take() {
+        told.write(&mut answer.headers);
+    }
     finish_answer(&plan, &mut exchange, &mut answer).await;
     finish::respond(exchange, answer)
 }
@@ -57,9 +65,11 @@ async fn attempt(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject>
             Step::BodySize(bytes_max) => exchange.check_size(*bytes_max)?,
             Step::Authenticate(auth) => auth::authenticate(auth, exchange).await?,
             Step::PostAuth(hook) => hooks::post_auth(hook, exchange).await?,
-            Step::StripCredential(source) => auth::strip(source, exchange),
+            Step::StripCredential(source) => auth::credential::strip(source, exchange),
             // After the hooks, because a post-auth hook may have changed the session.
             Step::Expiry => auth::check_expiry(exchange)?,
+            Step::Rights => access::check(exchange)?,
+            Step::Limits(rates) => limits::check(rates, exchange).await?,
             Step::Endpoint(endpoint) => hooks::endpoint(endpoint, exchange).await?,
             Step::Post(hook) => hooks::post(hook, exchange).await?,
         };
@@ -67,6 +77,8 @@ async fn attempt(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject>
             return Ok(*answer);
         }
     }
+    // What hooks made of method and path is looked at as the caller's own were.
+    access::check_again(exchange)?;
     forward::send(plan, exchange).await
 }
 

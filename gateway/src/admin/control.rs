@@ -15,13 +15,15 @@ use super::request::{self, Target};
 use super::secret::Secret;
 use super::{keys, policies};
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{PolicyCache, Store};
 
 /// What keys and policies are kept with. Cheap to clone.
 #[derive(Clone)]
 pub struct Control {
     /// Where they are kept.
     pub store: Store,
+    /// Policies as requests get them, those of files among them.
+    pub policies: PolicyCache,
     /// The time.
     pub clock: Clock,
     /// What a request must carry.

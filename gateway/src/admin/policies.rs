@@ -15,8 +15,14 @@ use crate::store::{StoreError, json};
 pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Refusal> {
     let (cursor, limit) = Query::of(&parts.uri).part()?;
     let page = control.store.list_policies(cursor.as_ref(), limit).await?;
-    let mut policies = Vec::new();
+    // Those of files come first, on the first page.
+    let of_files = control.policies.of_files().filter(|_| cursor.is_none());
+    let mut policies: Vec<Value> = of_files.map(|policy| json::policy(policy)).collect();
     for id in &page.items {
+        // What a file says rules.
+        if control.policies.is_of_file(id) {
+            continue;
+        }
         match control.store.policy(id).await {
             // One that was deleted meanwhile is no longer one.
             Ok(policy) => policies.extend(policy.map(|policy| json::policy(&policy))),
@@ -29,7 +35,7 @@ pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Ref
 }
 
 pub(super) async fn show(control: &Control, id: &str) -> Result<Answer, Refusal> {
-    let policy = control.store.policy(&parse(id)?).await?.ok_or(UNKNOWN)?;
+    let policy = control.policies.get(&parse(id)?).await?.ok_or(UNKNOWN)?;
     Ok(shown(&json::policy(&policy)))
 }
 
@@ -53,6 +59,7 @@ pub(super) async fn put(
         None => parse(&secret::random_hex()?)?,
     };
     audit.policy(id.as_str());
+    changeable(control, &id)?;
     let policy = json::read_policy(id, body).map_err(|error| Refusal::Malformed(error.to_string()))?;
     keys::check_rates("", &policy.rate, &policy.access_rights)?;
     control.store.put_policy(&policy).await?;
@@ -61,14 +68,21 @@ pub(super) async fn put(
 
 pub(super) async fn delete(control: &Control, id: &str) -> Result<Answer, Refusal> {
     let id = parse(id)?;
+    changeable(control, &id)?;
     if !control.store.delete_policy(&id).await? {
         return Err(UNKNOWN);
     }
     Ok(changed("deleted", id.as_str(), None))
 }
 
+/// What a file says is changed in the file.
+fn changeable(control: &Control, id: &PolicyId) -> Result<(), Refusal> {
+    if control.policies.is_of_file(id) { Err(OF_FILE) } else { Ok(()) }
+}
+
 fn parse(id: &str) -> Result<PolicyId, Refusal> {
     PolicyId::parse(id).map_err(|error| Refusal::Invalid(format!("`id` is {error}")))
 }
 
+const OF_FILE: Refusal = Refusal::Collides("Policy is of a configuration file and is changed there");
 const UNKNOWN: Refusal = Refusal::NotFound("Policy not found");

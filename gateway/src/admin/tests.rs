@@ -3,7 +3,8 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -12,16 +13,20 @@ use serde_json::{Value, json};
 
 use super::control::{self, Control};
 use super::secret::Secret;
+use super::{Admin, AdminState, CONNECTIONS_MAX, HEADER_TIMEOUT, Readiness};
 use crate::clock::Clock;
 use crate::model::key::KeyHash;
 use crate::model::limit::QuotaLimit;
+use crate::model::policy::{Policy, PolicyId};
 use crate::model::session::{Quota, Session};
-use crate::store::{Life, Owner, QuotaUse, Store, Take};
+use crate::store::{Life, Owner, PolicyCache, QuotaUse, Store, Take};
 
 fn control() -> Control {
     let clock = Clock::manual(1_000_000_000_000);
+    let store = Store::in_memory(clock.clone());
     Control {
-        store: Store::in_memory(clock.clone()),
+        policies: PolicyCache::new(&store, Vec::new()),
+        store,
         clock,
         secret: Secret::new("secret"),
         allow_master_keys: false,
@@ -32,6 +37,8 @@ fn control() -> Control {
 }
 
 async fn send(control: &Control, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+    // A test beside this one may have been the first to log here, and nobody listens there.
+    tracing::callsite::rebuild_interest_cache();
     let request = Request::builder().method(method).uri(path).header("x-tyk-authorization", "secret");
     let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
     let rest = path.trim_start_matches("/tyk/").split('?').next().unwrap_or_default().to_owned();
@@ -155,4 +162,44 @@ async fn every_change_is_audited_and_no_token_is() {
     assert_eq!(told, expected, "{text}");
     assert!(lines.iter().all(|line| line["target"] == "stile::audit" && line["remote"] == "127.0.0.1:9"), "{text}");
     assert!(!text.contains(&token));
+}
+
+#[test]
+fn stopping_does_not_wait_for_callers_that_hold_all_places() {
+    use std::io::Read as _;
+    let readiness = || Readiness { is_ready: true, is_draining: false, details: Vec::new() };
+    let state = AdminState { readiness: Arc::new(readiness), metrics: Arc::new(String::new), control: self::control() };
+    let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let handle = admin.serve(state).expect("a thread");
+    let hold = |_| {
+        let mut stream = std::net::TcpStream::connect(handle.address).expect("it listens");
+        stream.write_all(b"GET /live HTTP/1.1\r\nhost: a\r\n\r\n").expect("it reads");
+        // An answer shows that the place is taken.
+        stream.read_exact(&mut [0; 12]).expect("it answers");
+        stream
+    };
+    let _held: Vec<std::net::TcpStream> = (0..CONNECTIONS_MAX).map(hold).collect();
+    let (ended, has_ended) = mpsc::channel();
+
+    std::thread::spawn(move || {
+        drop(handle);
+        ended.send(()).expect("somebody waits");
+    });
+
+    // Sooner than the places come free by themselves.
+    has_ended.recv_timeout(HEADER_TIMEOUT / 2).expect("it ended");
+}
+
+#[tokio::test]
+async fn a_policy_of_a_file_is_shown_and_not_changed() {
+    let gold = PolicyId::parse("gold").expect("an id");
+    let mut control = control();
+    control.policies = PolicyCache::new(&control.store, vec![Policy::new(gold)]);
+
+    assert_eq!(send(&control, "GET", "/tyk/policies", &Value::Null).await.1[0]["id"], "gold");
+    assert_eq!(send(&control, "GET", "/tyk/policies/gold", &Value::Null).await.0, StatusCode::OK);
+    for (method, path) in [("PUT", "/tyk/policies/gold"), ("DELETE", "/tyk/policies/gold"), ("POST", "/tyk/policies")] {
+        let (status, body) = send(&control, method, path, &json!({ "id": "gold" })).await;
+        assert_eq!((status, &body["status"]), (StatusCode::CONFLICT, &json!("error")), "{method} {path}");
+    }
 }

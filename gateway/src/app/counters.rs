@@ -9,7 +9,9 @@ use crate::live::Live;
 use crate::plugin::load::Loader;
 use crate::plugin::pool::Counters;
 use crate::server::ServerCounters;
-use crate::telemetry::metrics::ReaderKind::{Counter, Gauge};
+use crate::store::{SessionCache, Store};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::ReaderKind::{self, Counter, Gauge};
 use crate::upstream;
 
 /// Has the page read the parts' counters whenever it is asked for.
@@ -107,6 +109,61 @@ pub(super) fn register(
     let live = live.clone();
     let idle = move || number(live.snapshot().pools.iter().map(|pool| pool.idle()).sum::<usize>());
     metrics.reader("plugin_instances_idle", "Instances that wait for a call", Gauge, &[], idle);
+}
+
+/// What the store and the cache of sessions count.
+pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &SessionCache) {
+    let of_store = |read: fn(&Store) -> u64| {
+        let store = store.clone();
+        move || number(read(&store))
+    };
+    type Count = (&'static str, &'static str, ReaderKind, fn(&Store) -> u64);
+    let counts: [Count; 8] = [
+        ("store_calls", "Calls of the store", Counter, |s| s.numbers().calls.load(Ordering::Relaxed)),
+        ("store_away", "Calls without an answer: the store was away", Counter, |s| {
+            s.numbers().away.load(Ordering::Relaxed)
+        }),
+        ("store_failed", "Calls that failed for another reason", Counter, |s| {
+            s.numbers().failed.load(Ordering::Relaxed)
+        }),
+        ("store_counted_locally", "Requests counted in this process: the store was away", Counter, |s| {
+            s.numbers().local.load(Ordering::Relaxed)
+        }),
+        ("store_circuit_opened", "Times that the store was given up until a probe succeeds", Counter, |s| {
+            s.numbers().circuit_opened.load(Ordering::Relaxed)
+        }),
+        ("store_subscriptions_lost", "Times that changes were not heard", Counter, |s| {
+            s.numbers().subscriptions_lost.load(Ordering::Relaxed)
+        }),
+        ("limit_counters", "Counters of rates and quotas held in this process", Gauge, |s| {
+            u64::try_from(s.counters_held().0).unwrap_or(u64::MAX)
+        }),
+        ("limit_counters_refused", "Requests for which there was no room for a counter", Counter, |s| {
+            s.counters_held().1
+        }),
+    ];
+    for (name, help, kind, read) in counts {
+        metrics.reader(name, help, kind, &[], of_store(read));
+    }
+    let of_cache = |read: fn(&SessionCache) -> u64| {
+        let sessions = sessions.clone();
+        move || number(read(&sessions))
+    };
+    type CacheCount = (&'static str, &'static str, ReaderKind, fn(&SessionCache) -> u64);
+    let counts: [CacheCount; 5] = [
+        ("session_cache_hits", "Sessions answered from memory", Counter, |c| c.numbers().hits.load(Ordering::Relaxed)),
+        ("session_cache_reads", "Sessions read from the store", Counter, |c| c.numbers().reads.load(Ordering::Relaxed)),
+        ("session_cache_evicted", "Sessions that went for want of room", Counter, |c| {
+            c.numbers().evicted.load(Ordering::Relaxed)
+        }),
+        ("session_cache_entries", "Sessions in memory", Gauge, |c| u64::try_from(c.len().0).unwrap_or(u64::MAX)),
+        ("session_cache_unknown", "Keys in memory that are known to have no session", Gauge, |c| {
+            u64::try_from(c.len().1).unwrap_or(u64::MAX)
+        }),
+    ];
+    for (name, help, kind, read) in counts {
+        metrics.reader(name, help, kind, &[], of_cache(read));
+    }
 }
 
 /// Has the page read what the control port counts.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::extractor::ExtractorSettings;
 use super::id::{ApiId, PluginName};
+use super::limit::{Algorithm, RateLimit};
 use super::path::{ListenPath, PathTemplate};
 use super::plugin::{Hook, OnFailure};
 
@@ -25,6 +27,8 @@ pub struct Api {
     pub hooks: Hooks,
     /// How callers authenticate.
     pub auth: Auth,
+    /// How many requests it takes, of all callers and of each.
+    pub rates: Rates,
     /// Context variables handed to plugins.
     pub variables: Vec<(String, String)>,
     /// The largest request body; longer ones end with 413.
@@ -111,15 +115,115 @@ pub enum Auth {
     /// Nobody is asked.
     #[default]
     Keyless,
-    /// A plugin says who calls.
-    Plugin {
-        /// The use of the plugin.
-        hook: HookUse,
-        /// Where callers put their credential.
-        credential: CredentialSource,
-        /// Whether the credential is taken off before the upstream.
-        strip_credential: bool,
+    /// With a credential.
+    Keyed(Box<Keyed>),
+}
+
+/// How the callers of an API with keys authenticate.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    /// Who knows them.
+    pub by: AuthBy,
+    /// Where callers put their credential.
+    pub credential: CredentialSource,
+    /// Whether the credential is taken off before the upstream.
+    pub strip_credential: bool,
+    /// Finds callers' IDs, so that the plugin is not asked while the session that it made is good.
+    pub extractor: Option<ExtractorSettings>,
+    /// The policies that a session of the plugin may name.
+    pub policies: PolicyGrant,
+    /// How long a session that a plugin made is kept, where it does not say itself; zero keeps it until it is deleted.
+    pub session_lifetime: Duration,
+}
+
+/// The policies that a plugin may put a session under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyGrant {
+    /// Any of them.
+    All,
+    /// These; none where the list is empty.
+    Only(Vec<String>),
+}
+
+impl PolicyGrant {
+    /// Whether a policy may be named.
+    pub fn has(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.iter().any(|of| of == id),
+        }
+    }
+}
+
+/// Who knows a caller.
+#[derive(Debug, Clone)]
+pub enum AuthBy {
+    /// The store: the credential is the token of a session there.
+    Token,
+    /// A plugin.
+    Plugin(HookUse),
+    /// Both.
+    Both {
+        /// The plugin.
+        plugin: HookUse,
+        /// Whether both must know the caller.
+        require: Require,
+        /// Whose session it is where both know the caller.
+        session_from: Provider,
     },
+}
+
+/// How many of several ways to authenticate must succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Require {
+    /// All of them.
+    #[default]
+    All,
+    /// The first that does; the built-in one is asked first.
+    Any,
+}
+
+/// Who provides the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Provider {
+    /// The session of the token.
+    #[default]
+    Token,
+    /// The plugin.
+    Plugin,
+}
+
+impl AuthBy {
+    /// The plugin, where one is asked.
+    pub fn plugin(&self) -> Option<&HookUse> {
+        match self {
+            Self::Token => None,
+            Self::Plugin(plugin) | Self::Both { plugin, .. } => Some(plugin),
+        }
+    }
+}
+
+/// How rates of an API are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// What the API takes of all callers together.
+    pub api: Option<RateLimit>,
+    /// How this and the callers' own rates are counted.
+    pub algorithm: Algorithm,
+    /// What answers say of limits.
+    pub headers: RateHeaders,
+}
+
+/// What the fields `X-RateLimit-*` of an answer tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RateHeaders {
+    /// The quota, on answers of the upstream.
+    #[default]
+    Quota,
+    /// The rate, on every answer.
+    Rate,
+    /// Nothing; there is no standard `RateLimit` field either.
+    Off,
 }
 
 /// Where callers put their credential.
@@ -211,7 +315,7 @@ impl Api {
     pub fn uses(&self) -> impl Iterator<Item = (Hook, &HookUse)> {
         let auth = match &self.auth {
             Auth::Keyless => None,
-            Auth::Plugin { hook, .. } => Some((Hook::Auth, hook)),
+            Auth::Keyed(keyed) => keyed.by.plugin().map(|hook| (Hook::Auth, hook)),
         };
         (self.hooks.pre.iter().map(|u| (Hook::Pre, u)))
             .chain(auth)

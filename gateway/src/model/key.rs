@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::id::ApiId;
+use super::id::{ApiId, PluginName};
 
 /// The hash of a key (token). The key itself is never kept.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,9 +50,19 @@ impl KeyHash {
     /// that no such text holds. Each part has its length before it, so that no other organisation, API and ID give the
     /// same bytes.
     pub fn of_extracted(organisation: &str, api: &ApiId, id: &[u8]) -> Self {
+        Self::of_parts(b"\xffstile extracted id 1", [organisation.as_bytes(), api.as_str().as_bytes(), id])
+    }
+
+    /// Names the session that a plugin of an API made of whom it calls by this name. As for [`KeyHash::of_extracted`], no token
+    /// has the same name, whatever bytes a caller sends.
+    pub fn of_plugin(api: &ApiId, plugin: &PluginName, name: &[u8]) -> Self {
+        Self::of_parts(b"\xffstile plugin session 1", [api.as_str().as_bytes(), plugin.as_str().as_bytes(), name])
+    }
+
+    fn of_parts(what: &[u8], parts: [&[u8]; 3]) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(b"\xffstile extracted id 1");
-        for part in [organisation.as_bytes(), api.as_str().as_bytes(), id] {
+        hasher.update(what);
+        for part in parts {
             hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hasher.update(part);
         }

@@ -76,7 +76,7 @@ impl Recording {
         let api = &exchange.plan.api;
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (total, upstream) = (milliseconds(time), milliseconds(exchange.upstream_time));
-        let session = exchange.session.as_deref();
+        let session = exchange.session();
         let endpoint = exchange.endpoint();
         let header =
             |name| exchange.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

@@ -13,19 +13,23 @@ use hyper::upgrade::OnUpgrade;
 
 use super::Apis;
 use super::analytics::{Recorder, Recording};
+use super::caller::Caller;
 use super::content::Content;
+use super::limits::Told;
 use super::plan::{HookStep, Plan, Routed};
 use super::reject::{ErrorFormat, Reject};
+use super::standing::Standings;
 use crate::clock::Clock;
 use crate::message::body::{Body, BodyError};
 use crate::message::hop;
 use crate::model::api::Origin;
 use crate::model::gateway::AccessLog;
 use crate::model::path;
-use crate::model::session::Session;
+use crate::model::store::Away;
 use crate::net::client::{Peer, TrustedProxies};
 use crate::plugin::pool::Worker;
 use crate::plugin::verdict::{Facts, Made, RequestView, Vars};
+use crate::store::{SessionCache, Store};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
@@ -46,6 +50,14 @@ pub struct Core {
     pub clock: Clock,
     /// Counts requests that reach no API.
     pub metrics: Metrics,
+    /// What is counted of sessions, and what is written.
+    pub store: Store,
+    /// Sessions, as they are read.
+    pub sessions: SessionCache,
+    /// What callers may do, as far as this core has made it ready.
+    pub standings: Standings,
+    /// What happens to requests with limits while the store is away.
+    pub away: Away,
     /// Makes request ids: a part drawn at start, and a count.
     pub ids: RequestIds,
 }
@@ -175,7 +187,12 @@ pub struct Exchange {
     pub(super) headers: HeaderMap,
     pub(super) content: Content,
     pub(super) upgrade: Option<OnUpgrade>,
-    pub(super) session: Option<Box<Session>>,
+    /// Who calls, once that is known.
+    pub(super) caller: Option<Box<Caller>>,
+    /// Whether a plugin changed method or path since rights were looked at.
+    pub(super) is_moved: bool,
+    /// What is left of rates and quota, for the answer.
+    pub(super) told: Option<Box<Told>>,
     /// The caller's credential, for the record.
     pub(super) credential: Option<Vec<u8>>,
     pub(super) vars: Vars,
@@ -303,7 +320,9 @@ impl Exchange {
             headers: parts.headers,
             content: Content::streamed(body),
             upgrade,
-            session: None,
+            caller: None,
+            is_moved: false,
+            told: None,
             credential: None,
             vars: Vars::new(),
             target: None,
@@ -384,7 +403,13 @@ impl Exchange {
                     reason = %source.reason, "plugin failed"
                 );
             }
-            Reject::Upstream(_) | Reject::ResponseBody(_) | Reject::ResponseCoding | Reject::RequestInvalid(_) => {
+            Reject::Upstream(_)
+            | Reject::Store(_)
+            | Reject::SessionInvalid(_)
+            | Reject::Policy(_)
+            | Reject::ResponseBody(_)
+            | Reject::ResponseCoding
+            | Reject::RequestInvalid(_) => {
                 tracing::warn!(
                     api = %self.plan.api.id, request_id = self.id.as_str(), reason = %reject, "request failed"
                 );

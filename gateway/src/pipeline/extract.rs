@@ -7,8 +7,9 @@ mod xml;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, COOKIE};
+use http::header::CONTENT_TYPE;
 
+use super::auth::credential::cookies;
 use super::query;
 use crate::model::extractor::{ExtractorSettings, IdSource, JsonPointer, Reading};
 use crate::model::id::ApiId;
@@ -111,7 +112,10 @@ impl Extractor {
         match self.settings.source() {
             IdSource::Header(name) => only(input.headers.get_all(name).iter().map(|value| value.as_bytes().to_vec())),
             IdSource::Query(name) => only(query::values(input.query, name)),
-            IdSource::Cookie(name) => only(cookies(input.headers, name.as_bytes())),
+            IdSource::Cookie(name) => {
+                let named = cookies(input.headers).filter(|(of, _)| *of == name.as_bytes());
+                only(named.map(|(_, value)| value.to_vec()))
+            }
             IdSource::Body => {
                 input.body.filter(|body| !body.is_empty()).ok_or(ExtractError::Missing).map(<[u8]>::to_vec)
             }
@@ -187,15 +191,6 @@ impl Deadline {
 fn only(mut values: impl Iterator<Item = Vec<u8>>) -> Result<Vec<u8>, ExtractError> {
     let value = values.next().ok_or(ExtractError::Missing)?;
     if values.next().is_some() { Err(ExtractError::Ambiguous) } else { Ok(value) }
-}
-
-/// Values of the cookies of a name (RFC 6265, section 5.4).
-fn cookies(headers: &HeaderMap, name: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
-        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
-        Some(value.to_vec())
-    })
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

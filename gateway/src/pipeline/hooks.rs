@@ -25,7 +25,7 @@ pub async fn pre(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Rejec
 pub async fn post_auth(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
     read_body(step, exchange).await?;
     let (facts, view) = exchange.seen_by(step);
-    let outcome = step.function.post_auth(&exchange.core.worker, facts, view, exchange.session.as_deref()).await;
+    let outcome = step.function.post_auth(&exchange.core.worker, facts, view, exchange.session()).await;
     apply(step, exchange, outcome)
 }
 
@@ -38,7 +38,7 @@ pub async fn endpoint(step: &EndpointStep, exchange: &mut Exchange) -> Result<Fl
     let hook = &step.hook;
     read_body(hook, exchange).await?;
     let (facts, view) = exchange.seen_by(hook);
-    let (worker, session) = (&exchange.core.worker, exchange.session.as_deref());
+    let (worker, session) = (&exchange.core.worker, exchange.session());
     let outcome = hook.function.endpoint(worker, facts, view, &parameters, session).await;
     apply(hook, exchange, outcome)
 }
@@ -47,7 +47,7 @@ pub async fn endpoint(step: &EndpointStep, exchange: &mut Exchange) -> Result<Fl
 pub async fn post(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
     read_body(step, exchange).await?;
     let (facts, view) = exchange.seen_by(step);
-    let outcome = step.function.post(&exchange.core.worker, facts, view, exchange.session.as_deref()).await;
+    let outcome = step.function.post(&exchange.core.worker, facts, view, exchange.session()).await;
     apply(step, exchange, outcome)
 }
 
@@ -70,7 +70,7 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
     let body = answer.content.known().filter(|_| hook.function.function.reads.body_bytes_max.is_some());
     let view = ResponseView { status: answer.status, origin: answer.made, headers: &answer.headers, body };
     let (facts, request) = exchange.seen_by(hook);
-    let (worker, session) = (&exchange.core.worker, exchange.session.as_deref());
+    let (worker, session) = (&exchange.core.worker, exchange.session());
     let outcome = hook.function.response(worker, facts, request, view, session).await;
     let Some(edits) = settle(hook, exchange, outcome)? else { return Ok(()) };
     for edit in edits {
@@ -116,7 +116,14 @@ fn failed(step: &HookStep, exchange: &Exchange, source: CallError) -> Result<(),
 
 /// Reads the request's body as a whole if the function reads bodies.
 pub async fn read_body(step: &HookStep, exchange: &mut Exchange) -> Result<(), Reject> {
-    let Some(bytes_max) = step.function.body_bytes_max() else { return Ok(()) };
+    match step.function.body_bytes_max() {
+        Some(bytes_max) => read_whole(exchange, bytes_max).await,
+        None => Ok(()),
+    }
+}
+
+/// Reads the request's body as a whole, if it is not longer than this.
+pub async fn read_whole(exchange: &mut Exchange, bytes_max: u64) -> Result<(), Reject> {
     let deadline = exchange.deadline();
     let whole = exchange.content.whole(&exchange.headers, bytes_max);
     match tokio::time::timeout_at(deadline.into(), whole).await {
@@ -135,8 +142,8 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
         Verdict::Edit(Edits { request, session }) => {
             edit_request(exchange, request).map_err(|reason| invalid(step, reason))?;
             // Where there is no session, as on a keyless API, there is nothing to change.
-            if let Some(of) = &mut exchange.session {
-                session.into_iter().for_each(|edit| of.apply(edit));
+            if let Some(caller) = exchange.caller.as_deref_mut() {
+                caller.edit(session, &exchange.core.standings);
             }
             Ok(Flow::Next)
         }
@@ -187,8 +194,14 @@ pub fn edit_request(exchange: &mut Exchange, edits: Vec<RequestEdit>) -> Result<
                 query = None;
                 exchange.query = text;
             }
-            (RequestEdit::Method(method), _) => exchange.method = method,
-            (RequestEdit::Path(path), _) => exchange.path = path,
+            (RequestEdit::Method(method), _) => {
+                exchange.method = method;
+                exchange.is_moved = true;
+            }
+            (RequestEdit::Path(path), _) => {
+                exchange.path = path;
+                exchange.is_moved = true;
+            }
             (RequestEdit::Header(edit), _) => edit.apply(&mut exchange.headers),
             (RequestEdit::Body(body), _) => exchange.content.replace(body, &mut exchange.headers),
             (RequestEdit::Upstream(UpstreamOverride::Origin(origin)), _) => exchange.target = Some(origin),

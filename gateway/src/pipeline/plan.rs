@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::model::api::{Answers, Api, Auth, CredentialSource, HookUse};
+use super::auth::Extraction;
+use crate::model::api::{Answers, Api, Auth, AuthBy, CredentialSource, HookUse, PolicyGrant, Provider, Rates, Require};
+use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
 use crate::model::plugin::{Hook, OnFailure};
 use crate::plugin::failure::LoadError;
@@ -35,21 +38,24 @@ pub struct Plan {
 
 /// One step of the way in.
 ///
-/// Between `Expiry` and `Endpoint` is the place of access rights, rate, quota and the API's own rate limit, and before
-/// `Pre` that of versions and CORS.
+/// Before `Pre` is the place of versions and CORS.
 pub enum Step {
     /// A plugin before anything else.
     Pre(HookStep),
     /// A body that says it is too large ends here.
     BodySize(u64),
-    /// A plugin says who calls.
-    Authenticate(AuthStep),
+    /// The store or a plugin says who calls.
+    Authenticate(Box<AuthStep>),
     /// A plugin after authentication.
     PostAuth(HookStep),
     /// The credential is taken off.
     StripCredential(CredentialSource),
     /// An inactive or expired session ends here.
     Expiry,
+    /// What the session has no right to ends here.
+    Rights,
+    /// What is over a rate or quota ends here.
+    Limits(Rates),
     /// A plugin where method and path match.
     Endpoint(EndpointStep),
     /// A plugin before the upstream.
@@ -68,12 +74,41 @@ pub struct HookStep {
     pub on_failure: OnFailure,
 }
 
-/// Authentication by a plugin.
+/// Authentication.
 pub struct AuthStep {
-    /// The plugin.
-    pub hook: HookStep,
+    /// What the plugin's sessions may be, and how often it is asked.
+    pub plugin: PluginSessions,
+    /// Who knows callers.
+    pub by: By,
     /// Where callers put their credential.
     pub credential: CredentialSource,
+}
+
+/// What the sessions of an `auth` plugin may be, and how often it is asked for one.
+pub struct PluginSessions {
+    /// Finds callers' IDs.
+    pub extraction: Option<Extraction>,
+    /// The policies that a session may name.
+    pub policies: PolicyGrant,
+    /// How long one is kept, where it does not say itself; zero keeps it until it is deleted.
+    pub lifetime: Duration,
+}
+
+/// Who knows callers.
+pub enum By {
+    /// The store.
+    Token,
+    /// A plugin.
+    Plugin(HookStep),
+    /// Both.
+    Both {
+        /// The plugin.
+        hook: HookStep,
+        /// Whether both must know the caller.
+        require: Require,
+        /// Whose session it is where both do.
+        session_from: Provider,
+    },
 }
 
 /// A plugin where method and path match.
@@ -145,10 +180,23 @@ impl Plan {
         let mut strip = None;
         let is_keyless = match &api.auth {
             Auth::Keyless => true,
-            Auth::Plugin { hook, credential, strip_credential } => {
-                let credential = credential.clone();
-                strip = strip_credential.then(|| credential.clone());
-                steps.push(Step::Authenticate(AuthStep { hook: hook_step(Hook::Auth, 0, hook)?, credential }));
+            Auth::Keyed(keyed) => {
+                let credential = keyed.credential.clone();
+                strip = keyed.strip_credential.then(|| credential.clone());
+                let by = match &keyed.by {
+                    AuthBy::Token => By::Token,
+                    AuthBy::Plugin(plugin) => By::Plugin(hook_step(Hook::Auth, 0, plugin)?),
+                    AuthBy::Both { plugin, require, session_from } => {
+                        let hook = hook_step(Hook::Auth, 0, plugin)?;
+                        By::Both { hook, require: *require, session_from: *session_from }
+                    }
+                };
+                let plugin = PluginSessions {
+                    extraction: keyed.extractor.clone().map(Extraction::new),
+                    policies: keyed.policies.clone(),
+                    lifetime: keyed.session_lifetime,
+                };
+                steps.push(Step::Authenticate(Box::new(AuthStep { by, credential, plugin })));
                 false
             }
         };
@@ -157,7 +205,10 @@ impl Plan {
         }
         steps.extend(strip.map(Step::StripCredential));
         if !is_keyless {
-            steps.push(Step::Expiry);
+            steps.extend([Step::Expiry, Step::Rights]);
+        }
+        if !is_keyless || api.rates.api.is_some() {
+            steps.push(Step::Limits(api.rates));
         }
         for (index, endpoint) in api.hooks.endpoint.iter().enumerate() {
             let hook = hook_step(Hook::Endpoint, index, &endpoint.hook)?;
@@ -213,12 +264,48 @@ impl fmt::Display for Step {
         match self {
             Self::Pre(hook) | Self::PostAuth(hook) | Self::Post(hook) => hook.fmt(f),
             Self::BodySize(bytes_max) => write!(f, "request body of at most {bytes_max} bytes"),
-            Self::Authenticate(auth) => write!(f, "{}, credential in {}", auth.hook, auth.credential),
+            Self::Authenticate(auth) => {
+                write!(f, "{}, credential in {}", auth.by, auth.credential)?;
+                if auth.plugin.extraction.is_some() { f.write_str(", asked once for each ID") } else { Ok(()) }
+            }
             Self::StripCredential(source) => write!(f, "strip credential from {source}"),
             Self::Expiry => f.write_str("expiry and activity of the session"),
+            Self::Rights => f.write_str("access rights of the session"),
+            Self::Limits(rates) => {
+                let algorithm = match rates.algorithm {
+                    Algorithm::Fixed => "fixed windows".to_owned(),
+                    Algorithm::Sliding => "a sliding window".to_owned(),
+                    Algorithm::Smooth { burst } => format!("evenly spaced, {burst} at once"),
+                };
+                f.write_str("rate and quota of the session")?;
+                if let Some(limit) = rates.api {
+                    let seconds = Duration::from_micros(limit.per_us()).as_secs_f64();
+                    write!(f, ", {} requests in {seconds} s of the API", limit.max())?;
+                }
+                write!(f, ", counted in {algorithm}")
+            }
             Self::Endpoint(endpoint) => {
                 let method = endpoint.method.as_ref().map_or("any method", http::Method::as_str);
                 write!(f, "{}, on {method} {}", endpoint.hook, endpoint.path)
+            }
+        }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token => f.write_str("token of a session in the store"),
+            Self::Plugin(hook) => hook.fmt(f),
+            Self::Both { hook, require: Require::Any, .. } => {
+                write!(f, "token of a session in the store, or else {hook}")
+            }
+            Self::Both { hook, require: Require::All, session_from } => {
+                let whose = match session_from {
+                    Provider::Token => "token",
+                    Provider::Plugin => "plugin",
+                };
+                write!(f, "token of a session in the store and {hook}, session of the {whose}")
             }
         }
     }

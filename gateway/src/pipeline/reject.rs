@@ -2,15 +2,21 @@
 //!
 //! What a caller reads is chosen here and never holds a cause; causes go to the log.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::extract::ExtractError;
+use super::limits;
+use super::policy::PolicyError;
 use crate::message::body::{Body, BodyError};
 use crate::model::id::PluginName;
 use crate::model::path::PathInvalid;
 use crate::model::plugin::{FailureKind, Hook};
 use crate::plugin::failure::CallError;
-use crate::plugin::verdict::Rejection;
+use crate::plugin::verdict::{Refusal, Rejection};
+use crate::store::StoreError;
 use crate::upstream::UpstreamError;
 
 /// Why a request was turned away. [`Reject::status`] is the only place that picks a status code.
@@ -43,12 +49,57 @@ pub enum Reject {
     /// The credential is not known.
     #[error("credential is not known")]
     CredentialUnknown,
+    /// The key is of another organisation than the API.
+    #[error("key is of another organisation than the API")]
+    OtherOrganisation,
     /// It was good once.
     #[error("session has expired")]
     SessionExpired,
     /// It is switched off.
     #[error("session is inactive")]
     SessionInactive,
+    /// There is no ID where the API's extractor looks for one.
+    #[error("id: {0}")]
+    NoId(#[source] ExtractError),
+    /// Too many requests wait to learn who calls.
+    #[error("too many requests wait for the answer of a plugin")]
+    Busy,
+    /// A plugin knows the caller, but names nothing that the session could be kept under.
+    #[error("session has no key")]
+    Forbidden,
+    /// The session has a value that cannot be used.
+    #[error("session is not valid: {0}")]
+    SessionInvalid(&'static str),
+    /// The session has no right to the API.
+    #[error("session has no right to the API")]
+    ApiForbidden,
+    /// The session has no right to method and path.
+    #[error("session has no right to the resource")]
+    ResourceForbidden,
+    /// The session's policies cannot be applied.
+    #[error("policies: {0}")]
+    Policy(#[source] PolicyError),
+    /// Too many requests in a period.
+    #[error("rate limit of {limit} requests is exceeded")]
+    RateLimited {
+        /// Whether it is the API's own rate, of all callers.
+        of_api: bool,
+        /// Requests in the period.
+        limit: u64,
+        /// The period.
+        period: Duration,
+        /// When another try is worth it.
+        retry_after: Duration,
+    },
+    /// The quota is used up.
+    #[error("quota is exceeded")]
+    QuotaExceeded {
+        /// When it renews, in milliseconds since 1970.
+        renews_ms: Option<u64>,
+    },
+    /// The store gave no answer.
+    #[error("store: {0}")]
+    Store(#[source] StoreError),
     /// A plugin rejected the request.
     #[error("rejected by a plugin")]
     ByPlugin(Box<Rejection>),
@@ -73,7 +124,29 @@ pub enum Reject {
     Timeout,
 }
 
+impl From<Refusal> for Reject {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::CredentialMissing => Self::CredentialMissing,
+            Refusal::CredentialUnknown => Self::CredentialUnknown,
+            Refusal::CredentialExpired => Self::SessionExpired,
+            Refusal::CredentialInactive => Self::SessionInactive,
+        }
+    }
+}
+
 impl Reject {
+    /// Why an `auth` plugin does not know a caller, where that is what this says.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::CredentialMissing => Some(Refusal::CredentialMissing),
+            Self::CredentialUnknown => Some(Refusal::CredentialUnknown),
+            Self::SessionExpired => Some(Refusal::CredentialExpired),
+            Self::SessionInactive => Some(Refusal::CredentialInactive),
+            _ => None,
+        }
+    }
+
     /// The status of the answer. Where Tyk has one for the case, it is Tyk's.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -89,7 +162,19 @@ impl Reject {
             Self::ResponseBody(BodyError::Timeout) | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ResponseBody(_) | Self::ResponseCoding => StatusCode::BAD_GATEWAY,
             Self::CredentialMissing | Self::SessionExpired => StatusCode::UNAUTHORIZED,
-            Self::CredentialUnknown | Self::SessionInactive => StatusCode::FORBIDDEN,
+            Self::CredentialUnknown
+            | Self::OtherOrganisation
+            | Self::SessionInactive
+            | Self::Forbidden
+            | Self::ApiForbidden
+            | Self::ResourceForbidden
+            | Self::SessionInvalid(_)
+            | Self::Policy(_)
+            // As in Tyk, where a rate is 429.
+            | Self::QuotaExceeded { .. } => StatusCode::FORBIDDEN,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Store(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoId(_) => StatusCode::BAD_REQUEST,
             Self::ByPlugin(rejection) => rejection.status,
             Self::Plugin { source, hook, .. } => match source.kind {
                 FailureKind::Busy | FailureKind::Load => StatusCode::SERVICE_UNAVAILABLE,
@@ -122,8 +207,20 @@ impl Reject {
             Self::ResponseCoding => "response_coding",
             Self::CredentialMissing => "credential_missing",
             Self::CredentialUnknown => "credential_unknown",
+            Self::OtherOrganisation => "other_organisation",
             Self::SessionExpired => "session_expired",
             Self::SessionInactive => "session_inactive",
+            Self::NoId(_) => "no_id",
+            Self::Busy => "busy",
+            Self::Forbidden => "session_without_key",
+            Self::SessionInvalid(_) => "session_invalid",
+            Self::Policy(_) => "policy",
+            Self::ApiForbidden => "api_forbidden",
+            Self::ResourceForbidden => "resource_forbidden",
+            Self::RateLimited { of_api: false, .. } => "rate",
+            Self::RateLimited { of_api: true, .. } => "api_rate",
+            Self::QuotaExceeded { .. } => "quota",
+            Self::Store(_) => "store",
             Self::ByPlugin(_) => "by_plugin",
             Self::Plugin { .. } => "plugin_failure",
             Self::Upstream(_) => "upstream",
@@ -146,10 +243,19 @@ impl Reject {
             Self::RequestBody(_) | Self::Upstream(UpstreamError::RequestBody(_)) => "Request body is not valid",
             Self::RequestCoding => "Content coding is not supported",
             Self::ResponseBody(_) | Self::ResponseCoding => "Upstream's answer is not usable",
-            Self::CredentialMissing => "Authorization field missing",
-            Self::CredentialUnknown => "Access to this API has been disallowed",
+            Self::CredentialMissing | Self::NoId(_) => "Authorization field missing",
+            Self::CredentialUnknown | Self::OtherOrganisation => "Access to this API has been disallowed",
             Self::SessionExpired => "Key has expired, please renew",
             Self::SessionInactive => "Key is inactive, please renew",
+            Self::Forbidden | Self::SessionInvalid(_) | Self::Policy(_) => "Forbidden",
+            Self::ApiForbidden => "Access to this API has been disallowed",
+            Self::ResourceForbidden => "Access to this resource has been disallowed",
+            Self::RateLimited { of_api: false, .. } => "Rate Limit Exceeded",
+            Self::RateLimited { of_api: true, .. } => "API Rate Limit Exceeded",
+            Self::QuotaExceeded { .. } => "Quota exceeded",
+            Self::Store(_) | Self::Busy => "Service unavailable",
+            // Tyk's words where the plugin has none.
+            Self::ByPlugin(rejection) if rejection.message.is_empty() => "Key not authorised",
             Self::ByPlugin(rejection) => &rejection.message,
             Self::Plugin { source, hook, .. } => match source.kind {
                 FailureKind::Busy | FailureKind::Load => "Service unavailable",
@@ -178,6 +284,10 @@ impl Reject {
             Self::ByPlugin(rejection) => headers.clone_from(&rejection.headers),
             Self::CredentialMissing | Self::SessionExpired => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::RateLimited { limit, period, retry_after, .. } => {
+                headers.insert(RETRY_AFTER, limits::seconds(*retry_after).max(1).into());
+                limits::write_standard(headers, *limit, *period, 0, *retry_after);
             }
             _ if response_is_worth_another_try(self) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

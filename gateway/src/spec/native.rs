@@ -12,7 +12,6 @@ mod plugin;
 mod policy;
 mod raw;
 mod raw_api;
-#[cfg_attr(not(test), expect(dead_code, reason = "`auth` gets the key with the step that uses it"))]
 mod raw_extractor;
 mod raw_plugin;
 mod raw_policy;

@@ -239,6 +239,11 @@ impl Metrics {
         }
     }
 
+    /// Lets go of what is read for the page: it may hold what holds this registry.
+    pub fn close(&self) {
+        self.0.readers.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The page.
     pub fn render(&self) -> String {
         let mut page = String::new();

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::raw_api as raw;
 use super::report::{Place, Report};
-use crate::model::api::{Analytics, Api, Listen};
+use crate::model::api::{Analytics, Api, Listen, RateHeaders, Rates};
 use crate::model::id::ApiId;
+use crate::model::limit::{Algorithm, RateLimit};
 use crate::model::path::ListenPath;
+use crate::model::session::Rate;
 use uses::Declared;
 
 /// Converts one API. `plugins` are the names that uses may name.
@@ -23,6 +25,7 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
     let listen = listen(raw.listen, &place.key("listen"), report);
     let upstream = target::convert(raw.upstream, &place.key("upstream"), report);
     let auth = uses::auth(raw.auth, plugins, &place.key("auth"), report);
+    let rates = rates(&raw.rate_limit, &place.key("rate_limit"), report);
     let has_analytics_hooks = !raw.hooks.analytics.is_empty();
     let hooks = uses::hooks(raw.hooks, plugins, &place.key("hooks"), report);
     let id = id?;
@@ -34,6 +37,7 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
         upstream: upstream?,
         hooks: hooks?,
         auth: auth?,
+        rates: rates?,
         variables: raw.variables.into_iter().collect(),
         request_body_bytes_max: raw.request_body_bytes_max,
         request_timeout: Duration::from_millis(raw.request_timeout_ms),
@@ -43,6 +47,38 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
             body_bytes_max: raw.analytics.body_bytes_max,
         },
     })
+}
+
+fn rates(raw: &raw::RateLimit, place: &Place, report: &mut Report) -> Option<Rates> {
+    let api = match raw.requests {
+        None => None,
+        Some(requests) => {
+            let rate = Rate { requests, per_seconds: raw.per_seconds, ..Rate::default() };
+            match RateLimit::of(&rate) {
+                Ok(Some(limit)) => Some(limit),
+                Ok(None) => {
+                    let hint = "leave it out where there is no limit";
+                    report.error(&place.key("requests"), "is no number of requests", hint);
+                    return None;
+                }
+                Err(error) => {
+                    report.error(place, error.to_string(), "such as `requests: 100` and `per_seconds: 60`");
+                    return None;
+                }
+            }
+        }
+    };
+    let algorithm = match raw.algorithm {
+        raw::Algorithm::Fixed => Algorithm::Fixed,
+        raw::Algorithm::Sliding => Algorithm::Sliding,
+        raw::Algorithm::Smooth => Algorithm::Smooth { burst: raw.burst },
+    };
+    let headers = match raw.headers {
+        raw::RateHeaders::Quota => RateHeaders::Quota,
+        raw::RateHeaders::Rate => RateHeaders::Rate,
+        raw::RateHeaders::Off => RateHeaders::Off,
+    };
+    Some(Rates { api, algorithm, headers })
 }
 
 fn listen(raw: raw::Listen, place: &Place, report: &mut Report) -> Option<Listen> {

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::raw_extractor::IdExtractor;
+
 /// One API: where it listens, where it sends, which plugins it uses.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,9 @@ pub(super) struct Api {
     pub(super) request_timeout_ms: u64,
     /// How callers authenticate. Without it nobody is asked.
     pub(super) auth: Option<Auth>,
+    /// How many requests it takes, and how rates are counted.
+    #[serde(default)]
+    pub(super) rate_limit: RateLimit,
     /// Which plugins it uses, and where.
     #[serde(default)]
     pub(super) hooks: Hooks,
@@ -142,12 +147,14 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// How callers authenticate: a plugin says who calls.
+/// How callers authenticate: by a token that the store knows, by a plugin, or both.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Auth {
-    /// The plugin, as `plugins` names it.
-    pub(super) plugin: String,
+    /// Whether the credential is looked up as the token of a session in the store. Default: only where there is no plugin.
+    pub(super) token: Option<bool>,
+    /// The plugin that says who calls, as `plugins` names it.
+    pub(super) plugin: Option<String>,
     /// The plugin's function. Default: the only one that it has for this hook.
     pub(super) function: Option<String>,
     /// The configuration of this use: whatever the plugin takes.
@@ -156,11 +163,99 @@ pub(super) struct Auth {
     /// What a failure of the plugin means. Only `reject` is allowed here.
     #[serde(default)]
     pub(super) on_failure: OnFailure,
+    /// Where there are token and plugin: whether both must know the caller, or any, the token first.
+    #[serde(default)]
+    pub(super) require: Require,
+    /// Where both know the caller: whose session it is.
+    #[serde(default)]
+    pub(super) session_from: SessionFrom,
+    /// Where the plugin finds callers' IDs: it is not asked again while the session that it made for an ID is good.
+    pub(super) id_extractor: Option<IdExtractor>,
+    /// Ids of the policies that a session of the plugin may name; `*` stands for all. Default: none.
+    #[serde(default)]
+    pub(super) policies: Vec<String>,
+    /// How long a session that the plugin made is kept, where it does not say itself. 0 keeps it until it is deleted.
+    #[serde(default = "session_lifetime_seconds")]
+    #[schemars(range(max = 3_153_600_000_u64))]
+    pub(super) session_lifetime_seconds: u64,
     /// Where callers put their credential. Default: the header `authorization`.
     pub(super) credential: Option<Credential>,
     /// Whether the credential is taken off before the upstream.
     #[serde(default)]
     pub(super) strip_credential: bool,
+}
+
+const fn session_lifetime_seconds() -> u64 {
+    86_400
+}
+
+/// How many of several ways to authenticate must succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Require {
+    /// All of them.
+    #[default]
+    All,
+    /// The first that does.
+    Any,
+}
+
+/// Whose session it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SessionFrom {
+    /// The token's.
+    #[default]
+    Token,
+    /// The plugin's.
+    Plugin,
+}
+
+/// How many requests an API takes, and how rates are counted.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RateLimit {
+    /// Requests of all callers together in the period. Default: no limit; the callers' own rates hold all the same.
+    pub(super) requests: Option<f64>,
+    /// The period in seconds.
+    pub(super) per_seconds: f64,
+    /// How this and the callers' own rates are counted.
+    pub(super) algorithm: Algorithm,
+    /// Requests at once, for `smooth`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) burst: u32,
+    /// What the fields `X-RateLimit-*` of an answer tell.
+    pub(super) headers: RateHeaders,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { requests: None, per_seconds: 1.0, algorithm: Algorithm::Sliding, burst: 1, headers: RateHeaders::Quota }
+    }
+}
+
+/// How rates are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Algorithm {
+    /// Windows one after the other: up to twice the rate across a border.
+    Fixed,
+    /// Never more than the rate in any period.
+    Sliding,
+    /// Evenly spaced, with `burst` at once.
+    Smooth,
+}
+
+/// What the fields `X-RateLimit-*` of an answer tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RateHeaders {
+    /// The quota, on answers of the upstream.
+    Quota,
+    /// The rate, on every answer.
+    Rate,
+    /// Nothing; there is no standard `RateLimit` field either.
+    Off,
 }
 
 /// Where callers put their credential: exactly one of the keys.

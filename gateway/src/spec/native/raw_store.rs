@@ -30,6 +30,8 @@ pub(super) struct Store {
     pub(super) events_max: usize,
     /// Sessions remembered in this process.
     pub(super) cache: Cache,
+    /// What happens to a request that has limits while the store that counts them is away.
+    pub(super) away: Away,
 }
 
 impl Default for Store {
@@ -44,8 +46,21 @@ impl Default for Store {
             counters_max: limits.counters_max,
             events_max: limits.events_max,
             cache: Cache::default(),
+            away: Away::Local,
         }
     }
+}
+
+/// What happens to a request that has limits while the store that counts them is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Away {
+    /// It is counted by this gateway alone.
+    Local,
+    /// It is not counted.
+    Allow,
+    /// It is refused with 503.
+    Deny,
 }
 
 /// The kind of store.

@@ -7,7 +7,7 @@ use super::gateway::existing;
 use super::raw_store as raw;
 use super::report::{Place, Report};
 use crate::model::store::{
-    CacheSettings, EmbeddedSettings, RedisSettings, RedisTls, StoreKind, StoreLimits, StoreSettings,
+    Away, CacheSettings, EmbeddedSettings, RedisSettings, RedisTls, StoreKind, StoreLimits, StoreSettings,
 };
 
 /// The settings, and whether nobody named the file.
@@ -43,7 +43,12 @@ pub(super) fn convert(raw: raw::Store, place: &Place, report: &mut Report) -> Op
         negative_age_max: Duration::from_millis(raw.cache.negative_age_max_ms),
         away_age_max: Duration::from_millis(raw.cache.away_age_max_ms),
     };
-    Some((StoreSettings { kind, limits, cache }, is_unnamed))
+    let away = match raw.away {
+        raw::Away::Local => Away::Local,
+        raw::Away::Allow => Away::Allow,
+        raw::Away::Deny => Away::Deny,
+    };
+    Some((StoreSettings { kind, limits, cache, away }, is_unnamed))
 }
 
 fn embedded(raw: raw::Embedded, place: &Place) -> EmbeddedSettings {

@@ -1,15 +1,20 @@
 //! The uses of plugins by an API, from raw to model.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::api::{Answers, Auth, CredentialSource, EndpointUse, HookUse, Hooks, ResponseUse};
+use crate::model::api::{
+    Answers, Auth, AuthBy, CredentialSource, EndpointUse, HookUse, Hooks, Keyed, PolicyGrant, Provider, Require,
+    ResponseUse,
+};
 use crate::model::id::PluginName;
 use crate::model::path::PathTemplate;
 use crate::model::plugin::OnFailure;
 use crate::spec::native::near::closest;
 use crate::spec::native::raw_api as raw;
+use crate::spec::native::raw_extractor;
 use crate::spec::native::report::{Place, Report};
 use crate::spec::native::validate::listed;
 
@@ -24,14 +29,59 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
         None => Some(CredentialSource::Header(http::header::AUTHORIZATION)),
     };
     never_continue(raw.on_failure, "authentication", place, report);
-    let full = raw::FullUse {
-        plugin: raw.plugin,
-        function: raw.function,
-        config: raw.config,
-        on_failure: raw::OnFailure::Reject,
+    let plugin = match raw.plugin {
+        None => {
+            for (key, is_there) in [
+                ("function", raw.function.is_some()),
+                ("config", !raw.config.is_null()),
+                ("id_extractor", raw.id_extractor.is_some()),
+                ("policies", !raw.policies.is_empty()),
+            ] {
+                if is_there {
+                    report.error(&place.key(key), "belongs to a plugin, and there is none", "name it under `plugin`");
+                }
+            }
+            None
+        }
+        Some(plugin) => {
+            let full =
+                raw::FullUse { plugin, function: raw.function, config: raw.config, on_failure: raw::OnFailure::Reject };
+            Some(hook(full, plugins, place, report)?)
+        }
     };
-    let hook = hook(full, plugins, place, report);
-    Some(Auth::Plugin { hook: hook?, credential: credential?, strip_credential: raw.strip_credential })
+    let by = match (raw.token.unwrap_or(plugin.is_none()), plugin) {
+        (true, None) => AuthBy::Token,
+        (false, Some(plugin)) => AuthBy::Plugin(plugin),
+        (true, Some(plugin)) => AuthBy::Both {
+            plugin,
+            require: match raw.require {
+                raw::Require::All => Require::All,
+                raw::Require::Any => Require::Any,
+            },
+            session_from: match raw.session_from {
+                raw::SessionFrom::Token => Provider::Token,
+                raw::SessionFrom::Plugin => Provider::Plugin,
+            },
+        },
+        (false, None) => {
+            report.error(&place.key("token"), "nobody would know a caller", "leave it out, or name a `plugin`");
+            return None;
+        }
+    };
+    let extractor = match &raw.id_extractor {
+        None => None,
+        Some(raw) => Some(raw_extractor::convert(raw, &place.key("id_extractor"), report)?),
+    };
+    let policies =
+        if raw.policies.iter().any(|id| id == "*") { PolicyGrant::All } else { PolicyGrant::Only(raw.policies) };
+    Some(Auth::Keyed(Box::new(Keyed {
+        extractor,
+        policies,
+        by,
+        credential: credential?,
+        strip_credential: raw.strip_credential,
+        session_lifetime: Duration::from_secs(raw.session_lifetime_seconds),
+    })))
 }
 
 fn source(raw: raw::Credential, place: &Place, report: &mut Report) -> Option<CredentialSource> {

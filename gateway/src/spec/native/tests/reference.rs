@@ -126,6 +126,8 @@ fn the_reference_has_every_key() {
     });
     // One of three; the other two are named beside it.
     seen.extend(["Credential.query".to_owned(), "Credential.cookie".to_owned()]);
+    // Each goes with a `with` of its own.
+    seen.extend(["regex", "regex_match_index", "xpath", "json_pointer"].map(|key| format!("IdExtractor.{key}")));
     // A table in place of the list, described above it.
     seen.extend(["PolicyFiles.file".to_owned(), "PolicyFiles.tyk_file".to_owned()]);
     let missing: Vec<String> = keys(&schema).into_iter().map(|(key, _)| key).filter(|k| !seen.contains(k)).collect();

@@ -1,0 +1,152 @@
+//! Rates and quotas: what a request counts against, and what its answer says of that.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::access;
+use super::exchange::{Exchange, Flow};
+use super::reject::Reject;
+use super::rights::{EndpointRate, Throttle};
+use crate::model::api::{RateHeaders, Rates};
+use crate::model::store::Away;
+use crate::store::{Allowance, Owner, QuotaUse, RateUse, Take, Verdict};
+
+/// What of an allowance an answer tells.
+#[derive(Debug)]
+pub struct Told {
+    allowance: Allowance,
+    headers: RateHeaders,
+    /// The period of the first rate.
+    period: Duration,
+}
+
+/// Counts the request against the rates and the quota of its caller, and the rate of its API.
+pub async fn check(rates: &Rates, exchange: &mut Exchange) -> Result<Flow, Reject> {
+    let Uses { take, of_api, throttle } = uses(rates, exchange)?;
+    if take.rates.is_empty() && take.quota.is_none() {
+        return Ok(Flow::Next);
+    }
+    let period_of = |by: usize| take.rates.get(by).map(|rate| Duration::from_micros(rate.limit.per_us()));
+    let mut tries = throttle.map_or(0, |throttle| throttle.retries);
+    loop {
+        let Some(verdict) = count(&take, exchange).await? else { return Ok(Flow::Next) };
+        match verdict {
+            Verdict::Allowed(allowance) => {
+                if rates.headers != RateHeaders::Off {
+                    let (headers, period) = (rates.headers, period_of(0).unwrap_or_default());
+                    exchange.told = Some(Box::new(Told { allowance, headers, period }));
+                }
+                return Ok(Flow::Next);
+            }
+            Verdict::QuotaExceeded(state) => return Err(Reject::QuotaExceeded { renews_ms: state.renews_ms }),
+            Verdict::Limited { by, limit, retry_after } => {
+                let is_of_api = of_api == Some(by);
+                // A caller who is throttled waits, as long as the request may take.
+                if let Some(throttle) = throttle
+                    && tries > 0
+                    && !is_of_api
+                    && Instant::now() + throttle.interval < exchange.deadline()
+                {
+                    tries -= 1;
+                    tokio::time::sleep(throttle.interval).await;
+                    continue;
+                }
+                let period = period_of(by).unwrap_or_default();
+                return Err(Reject::RateLimited { of_api: is_of_api, limit, period, retry_after });
+            }
+        }
+    }
+}
+
+/// Counts once; nothing where the store is away and nobody counts.
+async fn count(take: &Take, exchange: &Exchange) -> Result<Option<Verdict>, Reject> {
+    let core = &exchange.core;
+    match core.store.take(take).await {
+        Ok(verdict) => Ok(Some(verdict)),
+        Err(error) if error.is_away() => match core.away {
+            Away::Allow => Ok(None),
+            Away::Local => core.store.take_locally(take).map(Some).map_err(Reject::Store),
+            Away::Deny => Err(Reject::Store(error)),
+        },
+        Err(error) => Err(Reject::Store(error)),
+    }
+}
+
+/// What a request counts against.
+struct Uses {
+    take: Take,
+    /// Which of the rates is the API's own.
+    of_api: Option<usize>,
+    throttle: Option<Throttle>,
+}
+
+fn uses(rates: &Rates, exchange: &Exchange) -> Result<Uses, Reject> {
+    let mut take = Take::default();
+    let mut throttle = None;
+    let (api, algorithm) = (&exchange.plan.api, rates.algorithm);
+    if let Some(caller) = exchange.caller.as_deref() {
+        let limits = exchange.as_call(|call| caller.rights.limits_for(call)).map_err(access::denied)?;
+        let owner = Owner::session(&caller.key, Some(&*limits.scope).filter(|scope| !scope.is_empty()));
+        if let Some(EndpointRate { name, limit }) = limits.endpoint_rate {
+            take.rates.push(RateUse { key: owner.rate(Some(&name)), limit, algorithm });
+        }
+        if let Some(limit) = limits.rate {
+            // Rights of one scope may have several periods, and a counter has one: another would begin it anew.
+            let part = (!limits.scope.is_empty()).then(|| format!("per {} us", limit.per_us()));
+            take.rates.push(RateUse { key: owner.rate(part.as_deref()), limit, algorithm });
+        }
+        take.quota = limits.quota.map(|limit| QuotaUse { owner, limit });
+        throttle = limits.throttle;
+    }
+    let of_api = rates.api.map(|limit| {
+        take.rates.push(RateUse { key: Owner::api(&api.id).rate(None), limit, algorithm });
+        take.rates.len() - 1
+    });
+    Ok(Uses { take, of_api, throttle })
+}
+
+impl Told {
+    /// Writes what is left into an answer. An upstream's own fields of these names are about something else and go.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let rate = self.allowance.rates.first();
+        let told = match self.headers {
+            RateHeaders::Off => return,
+            // Seconds since 1970 in both, as Tyk has it.
+            RateHeaders::Quota => {
+                self.allowance.quota.map(|quota| (quota.max, quota.remaining, quota.renews_ms.unwrap_or(0) / 1000))
+            }
+            RateHeaders::Rate => rate.map(|rate| (rate.limit, rate.remaining, seconds(rate.reset))),
+        };
+        if let Some((limit, remaining, reset)) = told {
+            headers.insert(X_LIMIT, limit.into());
+            headers.insert(X_REMAINING, remaining.into());
+            headers.insert(X_RESET, reset.into());
+        }
+        if let Some(rate) = rate {
+            write_standard(headers, rate.limit, self.period, rate.remaining, rate.reset);
+        }
+    }
+}
+
+/// The fields of draft-ietf-httpapi-ratelimit-headers: what is allowed, what is left, and in how many seconds all is.
+pub fn write_standard(headers: &mut HeaderMap, limit: u64, period: Duration, remaining: u64, reset: Duration) {
+    let policy = format!("\"rate\";q={limit};w={}", seconds(period).max(1));
+    let state = format!("\"rate\";r={remaining};t={}", seconds(reset));
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Whole seconds, rounded up: one who waits so long has waited long enough.
+pub fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
