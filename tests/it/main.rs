@@ -11,4 +11,6 @@ mod order;
 mod proxy;
 mod readme;
 mod regressions;
+mod sessions;
+mod stores;
 mod table;

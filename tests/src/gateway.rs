@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stile::app::{Drained, Running};
 use stile::clock::Clock;
+use stile::store::Store;
 
 use crate::definition::put;
-use crate::{Api, Call, Folder, Page, Raw, SelfSigned, guest, guests};
+use crate::{Api, Call, Folder, Page, Raw, Redis, SelfSigned, guest, guests};
 
 /// A running gateway. Dropping it drains it.
 pub struct Gateway {
@@ -29,6 +30,7 @@ pub struct Builder {
     plugins: BTreeMap<String, Value>,
     apis: Vec<Api>,
     tls: Option<SelfSigned>,
+    clock: Clock,
     folder: Folder,
 }
 
@@ -47,7 +49,8 @@ impl Gateway {
             "plugin_limits": { "deadline_ms": 2000 },
             "runtime": { "instances_max": 32, "cache_dir": guests::cache() },
         });
-        Builder { fields, plugins: BTreeMap::new(), apis: vec![api], tls: None, folder: Folder::new() }
+        let (plugins, clock) = (BTreeMap::new(), Clock::system());
+        Builder { fields, plugins, apis: vec![api], tls: None, clock, folder: Folder::new() }
     }
 
     /// A request with `GET`.
@@ -77,6 +80,12 @@ impl Gateway {
     #[must_use]
     pub fn control(&self, path: &str) -> Call {
         Call::new(self.control, None, "GET", path)
+    }
+
+    /// Where its keys, policies and counters are kept.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.running().store()
     }
 
     /// A request to the control port, for keys and policies, with its secret.
@@ -219,6 +228,27 @@ impl Builder {
         self.set("/listen", listen)
     }
 
+    /// Keeps keys, policies and quotas in a file in the gateway's folder.
+    #[must_use]
+    pub fn embedded(self) -> Self {
+        self.set("/store", json!({ "kind": "embedded", "embedded": { "path": "store.redb" } }))
+    }
+
+    /// Keeps them on this server, whose answers may take their time on a busy machine.
+    #[must_use]
+    pub fn redis(self, redis: &Redis) -> Self {
+        let addresses = [format!("127.0.0.1:{}", redis.port())];
+        let redis = json!({ "addresses": addresses, "deadline_ms": 10_000, "backoff_max_ms": 200 });
+        self.set("/store", json!({ "kind": "redis", "redis": redis }))
+    }
+
+    /// Reads the time from this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
     /// Sets any key of the configuration, by its path with slashes.
     #[must_use]
     pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
@@ -250,7 +280,7 @@ impl Builder {
         let file = self.folder.write("stile.yaml", self.fields.to_string());
         let start = move || {
             let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
-            stile::app::start(&model, &Clock::system(), |_| {}).map_err(|error| error.to_string())
+            stile::app::start(&model, &self.clock, |_| {}).map_err(|error| error.to_string())
         };
         let running = tokio::task::spawn_blocking(start).await.expect("starting does not panic")?;
         let address = running.addresses.first().copied().expect("it listens");
