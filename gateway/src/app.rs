@@ -5,6 +5,7 @@
 mod counters;
 mod state;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -308,6 +309,7 @@ impl WorkerParts {
             clock: self.clock,
             metrics: self.metrics,
             ids: RequestIds::new(random()),
+            in_flight: Cell::default(),
             store: self.store,
             sessions: self.sessions,
             standings: Standings::new(self.policies, self.patterns),

@@ -58,6 +58,8 @@ pub struct Core {
     pub standings: Standings,
     /// What happens to requests with limits while the store is away.
     pub away: Away,
+    /// Requests on this core that have an API and no end yet.
+    pub in_flight: Cell<u32>,
     /// Makes request ids: a part drawn at start, and a count.
     pub ids: RequestIds,
 }
@@ -303,6 +305,7 @@ impl Exchange {
             super::finish::incoming(body, &plan, begun, &bytes_in, &upload, recording.as_deref())
         };
         plan.metrics.begin();
+        core.in_flight.set(core.in_flight.get().saturating_add(1));
         let exchange = Box::new(Self {
             client: core.trusted.client(&peer, &parts.headers),
             is_https: peer.scheme(&parts.headers) == "https",

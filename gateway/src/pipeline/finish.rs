@@ -215,6 +215,7 @@ impl Drop for Telling {
 impl Drop for Exchange {
     /// A request whose caller left before there was an answer.
     fn drop(&mut self) {
+        self.core.in_flight.set(self.core.in_flight.get().saturating_sub(1));
         self.tell(CLIENT_CLOSED_REQUEST, 0, false, None);
     }
 }
