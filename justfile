@@ -32,3 +32,7 @@ soak requests="100000":
 # What h2spec says of the data port's HTTP/2, in cleartext and over TLS
 h2spec:
     .ci/h2spec
+
+# How long an API waits beside eight callers of a plugin that never ends: an upstream is expected on port 9000
+neighbour:
+    .ci/neighbour
