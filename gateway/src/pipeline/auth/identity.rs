@@ -54,29 +54,29 @@ pub(super) async fn caller(
     let id = Some((&key, extraction.extractor.settings().deadline_max));
     let mut own = None;
     let landed = extraction.flight.run(&key, async || {
-        match known(extraction, exchange, &key).await {
-            Ok(None) => {}
-            found => {
-                own = Some(found.map(|caller| caller.map(Answered::Caller)));
-                return Landed::ForOne;
+        // Another call may have ended just before this one began.
+        let answered = match known(extraction, exchange, &key).await {
+            Ok(Some(known)) => Ok(Answered::Caller(known)),
+            Err(reject) => Err(reject),
+            Ok(None) => {
+                let answered = plugin::caller(step, hook, exchange, credential, id).await;
+                if let Some(refusal) = answered.as_ref().err().and_then(Reject::refusal) {
+                    extraction.refusals.put(&key, refusal, exchange.core.clock.now_ms());
+                }
+                answered
             }
-        }
-        let answered = plugin::caller(step, hook, exchange, credential, id).await;
+        };
         let landed = match &answered {
             Ok(Answered::Caller(_)) => Landed::Kept,
-            Err(reject) => reject.refusal().map_or(Landed::ForOne, Landed::Refused),
             Ok(Answered::Reply(_)) => Landed::ForOne,
+            Err(reject) => reject.refusal().map_or(Landed::ForOne, Landed::Refused),
         };
-        if let Landed::Refused(refusal) = landed {
-            extraction.refusals.put(&key, refusal, exchange.core.clock.now_ms());
-        }
-        own = Some(answered.map(Some));
+        own = Some(answered);
         landed
     });
     let landed = landed.await;
     if let Some(answered) = own {
-        // `None` is only what `known` says before the plugin is asked.
-        return answered?.ok_or(Reject::CredentialUnknown);
+        return answered;
     }
     match landed {
         Ok(Landed::Refused(refusal)) => Err(Reject::from(refusal)),
