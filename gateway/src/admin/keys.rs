@@ -20,7 +20,7 @@ use crate::model::key::{KeyHash, full_token};
 use crate::model::limit::QuotaLimit;
 use crate::model::policy::PolicyId;
 use crate::model::session::{Quota, Session};
-use crate::store::{self, Owner};
+use crate::store::{self, Life, Owner};
 
 /// Has the audit log name the key that a path means, as far as the path tells: its organisation may stand elsewhere.
 pub(super) fn note(parts: &Parts, name: &str, audit: &mut Audit) {
@@ -61,8 +61,7 @@ pub(super) async fn create(control: &Control, body: &[u8], audit: &mut Audit) ->
     let token = format!("{}{}", session.organisation, random_hex()?);
     let hash = KeyHash::of(&token);
     audit.key(&hash);
-    begin(control, &mut session);
-    let life = life(&session, control.clock.now_ms());
+    let life = begin(control, &mut session);
     if !control.store.create_session(&hash, &session, life).await? {
         return Err(Refusal::Collides("a key with this hash is there already"));
     }
@@ -95,8 +94,7 @@ pub(super) async fn add(
         (token, hash)
     };
     audit.key(&hash);
-    begin(control, &mut session);
-    let life = life(&session, control.clock.now_ms());
+    let life = begin(control, &mut session);
     control.store.replace_session(&hash, &session, life).await?;
     if !query.keeps_quota() {
         reset_quotas(control, &hash, &session).await?;
@@ -119,13 +117,12 @@ pub(super) async fn update(
     for _ in 0..TRIES_MAX {
         let (shown, hash, stored) = name.find(&control.store).await?.ok_or_else(unknown)?;
         audit.key(&hash);
-        begin(control, &mut session);
+        let life = begin(control, &mut session);
         session.created_ms = stored.session.created_ms;
         if query.keeps_quota() {
             let Quota { remaining, renews, .. } = stored.session.quota;
             session.quota = Quota { remaining, renews, ..session.quota };
         }
-        let life = life(&session, control.clock.now_ms());
         // Only in place of what was read: a key that is deleted meanwhile stays deleted.
         if control.store.update_session(&hash, &session, life, &stored.version).await?.is_some() {
             if !query.keeps_quota() {
@@ -148,13 +145,15 @@ pub(super) async fn delete(control: &Control, parts: &Parts, name: &str, audit: 
     Err(Refusal::NotFound("There is no such key found"))
 }
 
-/// What the gateway says of a session that is written, whatever the caller said.
-fn begin(control: &Control, session: &mut Session) {
-    let now_ms = i64::try_from(control.clock.now_ms()).unwrap_or(i64::MAX);
+/// What the gateway says of a session that is written, whatever the caller said, and how long it is kept.
+fn begin(control: &Control, session: &mut Session) -> Life {
+    let now = control.clock.now_ms();
+    let now_ms = i64::try_from(now).unwrap_or(i64::MAX);
     session.created_ms = now_ms;
     session.last_updated = (now_ms / 1000).to_string();
     session.quota.remaining = session.quota.max.max(0);
     session.quota.renews = (now_ms / 1000).saturating_add(session.quota.renewal_rate.max(0));
+    life(session, now)
 }
 
 /// Writes into a quota what is left of it.

@@ -1,5 +1,7 @@
 //! Access rights on the way: whether a session may make the call that its request is.
 
+use std::borrow::Cow;
+
 use super::exchange::{Exchange, Flow};
 use super::reject::Reject;
 use super::rights::{Call, Denied};
@@ -31,13 +33,12 @@ impl Exchange {
     pub fn as_call<T>(&self, look: impl FnOnce(&Call<'_>) -> T) -> T {
         let listen = &self.plan.api.listen;
         let stripped = self.path_below_listen_path();
-        let whole = if listen.strip {
-            format!("{}{stripped}", listen.path.as_str().trim_end_matches('/'))
+        let path = if listen.strip {
+            Cow::Owned(format!("{}{stripped}", listen.path.as_str().trim_end_matches('/')))
         } else {
-            String::new()
+            Cow::Borrowed(&*self.path)
         };
-        let path = if listen.strip { whole.as_str() } else { self.path.as_str() };
         let (api, method) = (self.plan.api.id.as_str(), self.method.as_str());
-        look(&Call { api, version: None, method, path, stripped })
+        look(&Call { api, version: None, method, path: &path, stripped })
     }
 }

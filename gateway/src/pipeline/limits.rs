@@ -87,7 +87,7 @@ fn uses(rates: &Rates, exchange: &Exchange) -> Result<Uses, Reject> {
     let (api, algorithm) = (&exchange.plan.api, rates.algorithm);
     if let Some(caller) = exchange.caller.as_deref() {
         let limits = exchange.as_call(|call| caller.rights.limits_for(call)).map_err(access::denied)?;
-        let owner = Owner::session(&caller.key, Some(&*limits.scope).filter(|scope| !scope.is_empty()));
+        let owner = Owner::session(&caller.key, Some(&limits.scope));
         if let Some(EndpointRate { name, limit }) = limits.endpoint_rate {
             take.rates.push(RateUse { key: owner.rate(Some(&name)), limit, algorithm });
         }

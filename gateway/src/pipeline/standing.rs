@@ -19,7 +19,7 @@ use crate::store::PolicyCache;
 pub struct Standings {
     policies: PolicyCache,
     patterns: Arc<Patterns>,
-    made: RefCell<HashMap<Of, Made>>,
+    made: RefCell<HashMap<KeyHash, Made>>,
 }
 
 /// What one caller may do.
@@ -31,12 +31,11 @@ pub struct Standing {
     pub rights: Arc<Rights>,
 }
 
-/// Whose standing: a key's, at the APIs of an organisation, which policies must be of too.
-type Of = (KeyHash, String);
-
 struct Made {
     /// Of this session, as the store has it.
     from: Arc<Session>,
+    /// At the APIs of this organisation, which policies must be of too.
+    organisation: String,
     /// While no policy changed.
     generation: u64,
     standing: Standing,
@@ -53,19 +52,21 @@ impl Standings {
         Arc::new(Rights::of(session, &self.patterns))
     }
 
-    fn made(&self, of: &Of, session: &Arc<Session>) -> Option<Standing> {
+    fn made(&self, key: &KeyHash, session: &Arc<Session>, organisation: &str) -> Option<Standing> {
         let made = self.made.borrow();
-        let made = made.get(of).filter(|_| self.policies.is_heard())?;
-        let is_good = Arc::ptr_eq(&made.from, session) && made.generation == self.policies.generation();
+        let made = made.get(key).filter(|_| self.policies.is_heard())?;
+        let is_good = Arc::ptr_eq(&made.from, session)
+            && made.organisation == organisation
+            && made.generation == self.policies.generation();
         is_good.then(|| made.standing.clone())
     }
 
-    fn keep(&self, of: Of, made: Made) {
+    fn keep(&self, key: KeyHash, made: Made) {
         let mut all = self.made.borrow_mut();
         if all.len() >= MADE_MAX {
             all.clear();
         }
-        all.insert(of, made);
+        all.insert(key, made);
     }
 }
 
@@ -73,8 +74,7 @@ impl Standings {
 pub async fn of(exchange: &Exchange, key: &KeyHash, session: &Arc<Session>) -> Result<Standing, Reject> {
     let standings = &exchange.core.standings;
     let organisation = &exchange.plan.api.organisation;
-    let of = (key.clone(), organisation.clone());
-    if let Some(standing) = standings.made(&of, session) {
+    if let Some(standing) = standings.made(key, session, organisation) {
         return Ok(standing);
     }
     let generation = standings.policies.generation();
@@ -91,7 +91,8 @@ pub async fn of(exchange: &Exchange, key: &KeyHash, session: &Arc<Session>) -> R
         tracing::warn!(api = %exchange.plan.api.id, key = %key, reason = %problem, "a right cannot be used");
     }
     let standing = Standing { session: Arc::new(with_policies), rights };
-    standings.keep(of, Made { from: session.clone(), generation, standing: standing.clone() });
+    let (from, organisation) = (session.clone(), organisation.clone());
+    standings.keep(key.clone(), Made { from, organisation, generation, standing: standing.clone() });
     Ok(standing)
 }
 

@@ -103,14 +103,13 @@ pub struct QuotaState {
 }
 
 impl Owner {
-    /// The counters of a session. `scope` is the `allowance_scope` of an access right: rights of one scope share them.
+    /// The counters of a session, spelled as Tyk does in Redis. `scope` is the `allowance_scope` of an access right: rights
+    /// of one scope share them, and an empty one is none.
     pub fn session(key: &KeyHash, scope: Option<&str>) -> Self {
-        Self::spelled(scope, key.as_str())
-    }
-
-    /// The counters of a session whose operator named them otherwise (`rate_limit_pattern`).
-    pub fn named(name: &str, scope: Option<&str>) -> Self {
-        Self::spelled(scope, &plain(name))
+        match scope.filter(|scope| !scope.is_empty()) {
+            Some(scope) => Self(format!("quota-{}-{}", plain(scope), key.as_str()).into()),
+            None => Self(format!("quota-{}", key.as_str()).into()),
+        }
     }
 
     /// The counters of an API as a whole.
@@ -118,17 +117,9 @@ impl Owner {
         Self(format!("api-{api}").into())
     }
 
-    /// As Tyk spells it in Redis.
-    fn spelled(scope: Option<&str>, name: &str) -> Self {
-        match scope.filter(|scope| !scope.is_empty()) {
-            Some(scope) => Self(format!("quota-{}-{name}", plain(scope)).into()),
-            None => Self(format!("quota-{name}").into()),
-        }
-    }
-
-    /// The counter as a whole, or of an endpoint (method and path template).
-    pub fn rate(&self, endpoint: Option<&str>) -> RateKey {
-        RateKey { owner: self.clone(), part: endpoint.map(plain).unwrap_or_default().into() }
+    /// The counter as a whole, or one apart from it, such as that of an endpoint.
+    pub fn rate(&self, part: Option<&str>) -> RateKey {
+        RateKey { owner: self.clone(), part: part.map(plain).unwrap_or_default().into() }
     }
 
     /// Its name, which is also the name of its quota in Redis.

@@ -76,8 +76,8 @@ impl Question {
 impl Script {
     const fn code(self) -> &'static str {
         match self {
-            Self::Take => include_str!("take.lua"),
-            Self::Refund => include_str!("refund.lua"),
+            Self::Take => concat!(include_str!("numbers.lua"), include_str!("take.lua")),
+            Self::Refund => concat!(include_str!("numbers.lua"), include_str!("refund.lua")),
             Self::Quota => include_str!("quota.lua"),
             Self::Write => include_str!("write.lua"),
             Self::Delete => include_str!("delete.lua"),

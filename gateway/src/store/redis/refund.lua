@@ -1,17 +1,6 @@
 -- Takes back what `take.lua` counted at a time, because a limit in another slot of the cluster refused.
 -- KEYS: one for each rate. ARGV: that time, unused, number of rates, then as for `take.lua`.
 local counted = tonumber(ARGV[1])
-local function text(...)
-  local parts = {}
-  for i, number in ipairs({...}) do parts[i] = string.format('%.0f', number) end
-  return table.concat(parts, ' ')
-end
-local function numbers(stored, count)
-  local found = {}
-  for digits in string.gmatch(stored or '', '%d+') do found[#found + 1] = tonumber(digits) end
-  if #found == count then return found end
-  return nil
-end
 for i = 1, tonumber(ARGV[3]) do
   local key, at = KEYS[i], 4 + (i - 1) * 6
   local kind, max, per = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])

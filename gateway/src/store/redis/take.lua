@@ -10,18 +10,6 @@ if now == 0 then
 end
 local spare, rates = tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local function text(...)
-  local parts = {}
-  for i, number in ipairs({...}) do parts[i] = string.format('%.0f', number) end
-  return table.concat(parts, ' ')
-end
--- The numbers of a stored text; nothing where it is somebody else's.
-local function numbers(stored, count)
-  local found = {}
-  for digits in string.gmatch(stored or '', '%d+') do found[#found + 1] = tonumber(digits) end
-  if #found == count then return found end
-  return nil
-end
 local function life(us) return text(math.ceil(us / 1000) + spare) end
 
 local states = {}
