@@ -15,4 +15,5 @@ pub mod policy;
 pub mod record;
 pub mod session;
 pub mod store;
+pub mod time;
 pub mod xpath;

@@ -6,7 +6,6 @@ mod fields;
 pub(super) mod policy;
 mod rights;
 pub(super) mod session;
-mod time;
 
 /// A record is not what Tyk or we write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

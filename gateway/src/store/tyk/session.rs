@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::JsonInvalid;
 use super::fields::{Fields, Object, number, wrong};
-use super::{rights, time};
+use super::rights;
 use crate::model::key::HashAlgorithm;
 use crate::model::session::{PostExpiryAction, Session};
+use crate::model::time;
 
 /// The session that was kept; its `key_id` is not in the JSON and stays empty.
 pub(in crate::store) fn read(bytes: &[u8]) -> Result<Session, JsonInvalid> {

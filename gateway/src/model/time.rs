@@ -1,10 +1,10 @@
 //! Times as RFC 3339 writes them, in milliseconds since 1970.
 
 /// Reads `2026-11-23T01:20:00.511354204Z`, or one with an offset; what is finer than a millisecond is cut off.
-pub(super) fn parse(text: &str) -> Option<i64> {
-    let (date, rest) = text.split_once(['T', 't'])?;
-    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+pub fn parse(text: &str) -> Option<i64> {
+    let (ymd, rest) = text.split_once(['T', 't'])?;
+    let mut ymd = ymd.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (ymd.next()??, ymd.next()??, ymd.next()??);
     let (time, offset_minutes) = match rest.strip_suffix(['Z', 'z']) {
         Some(time) => (time, 0),
         None => {
@@ -26,13 +26,17 @@ pub(super) fn parse(text: &str) -> Option<i64> {
         && (0..=60).contains(&second)
         && offset_minutes.abs() < 24 * 60
         && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    // Before any sum: what is out of range may be too large for one. The thirtieth of February is no day of March.
+    if !in_range || date(days(year, month, day)) != (year, month, day) {
+        return None;
+    }
     let millis = format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()?;
     let seconds = days(year, month, day) * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second;
-    in_range.then_some(seconds * 1_000 + millis)
+    Some(seconds * 1_000 + millis)
 }
 
 /// Writes a time of the years 1970 to 9999.
-pub(super) fn text(ms: i64) -> String {
+pub fn text(ms: i64) -> String {
     let ms = ms.clamp(0, 253_402_300_799_999);
     let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
     let (year, month, day) = date(days);
@@ -85,5 +89,11 @@ mod tests {
         for text in ["", "T", "2026-13-01T00:00:00Z", "2026-11-23 01:20:00Z", "2026-11-23T01:20:00", "é+é"] {
             assert_eq!(parse(text), None, "{text}");
         }
+        let huge = i64::MAX;
+        assert_eq!(parse(&format!("{huge}-{huge}-{huge}T{huge}:{huge}:{huge}Z")), None);
+        for text in ["2026-02-29T00:00:00Z", "2026-02-30T00:00:00Z", "2026-04-31T00:00:00Z"] {
+            assert_eq!(parse(text), None, "{text} is no day");
+        }
+        assert!(parse("2024-02-29T00:00:00Z").is_some());
     }
 }
