@@ -16,4 +16,5 @@ pub mod record;
 pub mod session;
 pub mod store;
 pub mod time;
+pub mod version;
 pub mod xpath;

@@ -21,6 +21,7 @@ pub mod query;
 pub mod reject;
 pub mod rights;
 pub mod standing;
+pub mod version;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +51,9 @@ pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming
         Err(reject) => exchange.refuse(&reject),
     };
     exchange.write_session_back().await;
+    if let Some(version) = &exchange.api_version {
+        version.write_expiry(&mut answer.headers);
+    }
     if let Some(told) = exchange.told.take() {
         told.write(&mut answer.headers);
     }
@@ -61,6 +65,7 @@ pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming
 async fn attempt(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject> {
     for step in &plan.steps {
         let flow = match step {
+            Step::Version(step) => version::choose(step, exchange)?,
             Step::Pre(hook) => hooks::pre(hook, exchange).await?,
             Step::BodySize(bytes_max) => exchange.check_size(*bytes_max)?,
             Step::Authenticate(auth) => auth::authenticate(auth, exchange).await?,

@@ -14,3 +14,4 @@ mod regressions;
 mod sessions;
 mod stores;
 mod table;
+mod versions;

@@ -162,6 +162,12 @@ impl Gateway {
         snapshot.problems.iter().map(|problem| format!("{}: {}\n", problem.place, problem.reason)).collect()
     }
 
+    /// The order of work of all APIs, as `stile check --explain` prints it.
+    #[must_use]
+    pub fn plans(&self) -> String {
+        self.running().snapshot().plans.iter().map(ToString::to_string).collect()
+    }
+
     /// The gateway's folder, where its certificate is.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -9,6 +9,7 @@ use super::id::{ApiId, PluginName};
 use super::limit::{Algorithm, RateLimit};
 use super::path::{ListenPath, PathTemplate};
 use super::plugin::{Hook, OnFailure};
+use super::version::Versions;
 
 /// One API definition.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Api {
     pub organisation: String,
     /// Where it listens below the gateway's addresses.
     pub listen: Listen,
+    /// Which versions it has; `None` where it has none.
+    pub versions: Option<Versions>,
     /// Where it sends requests.
     pub upstream: Upstream,
     /// Which plugins it uses, and where.

@@ -42,6 +42,11 @@ name! {
     PluginName
 }
 
+name! {
+    /// Names a version of an API.
+    VersionName
+}
+
 /// A name was empty, too long, or held a character that has no place in a metric label or URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a name: 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`")]

@@ -33,12 +33,11 @@ impl Exchange {
     pub fn as_call<T>(&self, look: impl FnOnce(&Call<'_>) -> T) -> T {
         let listen = &self.plan.api.listen;
         let stripped = self.path_below_listen_path();
-        let path = if listen.strip {
-            Cow::Owned(format!("{}{stripped}", listen.path.as_str().trim_end_matches('/')))
-        } else {
-            Cow::Borrowed(&*self.path)
-        };
+        let own = self.path_with_version();
+        let path =
+            if listen.strip { Cow::Owned(format!("{}{own}", listen.path.as_str().trim_end_matches('/'))) } else { own };
+        let version = self.api_version.as_ref().map(|version| version.name().as_str());
         let (api, method) = (self.plan.api.id.as_str(), self.method.as_str());
-        look(&Call { api, version: None, method, path: &path, stripped })
+        look(&Call { api, version, method, path: &path, stripped })
     }
 }

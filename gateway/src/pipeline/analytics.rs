@@ -90,7 +90,7 @@ impl Recording {
             method: exchange.method.as_str().to_owned(),
             host: exchange.host.clone(),
             path: endpoint.map_or_else(|| exchange.path.clone(), |(_, template)| template.to_owned()),
-            raw_path: exchange.path.clone(),
+            raw_path: exchange.path_sent().into_owned(),
             original_path: exchange.original_uri.path().to_owned(),
             listen_path: api.listen.path.as_str().to_owned(),
             query: exchange.query.clone().unwrap_or_default(),
@@ -108,7 +108,10 @@ impl Recording {
                 |session| session.key_id.clone(),
             ),
             timestamp_ms: exchange.time_ms,
-            api_version: String::new(),
+            api_version: Some(exchange.version_name())
+                .filter(|name| !name.is_empty())
+                .unwrap_or(NOT_VERSIONED)
+                .to_owned(),
             api_name: api.name.clone(),
             api_id: api.id.to_string(),
             organisation: api.organisation.clone(),
@@ -129,6 +132,9 @@ impl Recording {
         }
     }
 }
+
+/// What Tyk's records have where there is no version.
+const NOT_VERSIONED: &str = "Non Versioned";
 
 impl Capture {
     fn new(bytes_max: usize) -> Self {

@@ -19,6 +19,7 @@ use super::limits::Told;
 use super::plan::{HookStep, Plan, Routed};
 use super::reject::{ErrorFormat, Reject};
 use super::standing::Standings;
+use super::version::ServedVersion;
 use crate::clock::Clock;
 use crate::message::body::{Body, BodyError};
 use crate::message::hop;
@@ -183,7 +184,9 @@ pub struct Exchange {
     pub(super) original_method: Method,
     /// As the caller sent it.
     pub(super) original_uri: Uri,
-    /// As the upstream will be asked for it, before its base path.
+    /// Which version of the API it has, once that is known.
+    pub(super) api_version: Option<Arc<ServedVersion>>,
+    /// As the upstream will be asked for it, before its base path and without the version.
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
@@ -317,6 +320,7 @@ impl Exchange {
             version: parts.version,
             original_method: parts.method.clone(),
             method: parts.method,
+            api_version: None,
             path,
             query: parts.uri.query().map(str::to_owned),
             original_uri: parts.uri,
@@ -350,7 +354,7 @@ impl Exchange {
             is_https: self.is_https,
             client: self.client,
             request_id: self.id.as_str(),
-            api_version: "",
+            api_version: self.version_name(),
             endpoint: if reads.context.endpoint { self.endpoint() } else { None },
             host: &self.host,
             vars: &self.vars,

@@ -9,18 +9,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::content::Content;
 use super::exchange::{Answer, Exchange, Upload};
-use super::plan::Plan;
+use super::plan::{Destination, Plan};
 use super::reject::Reject;
+use super::version::ServedVersion;
 use crate::message::body::{Body, BodyError};
 use crate::plugin::verdict::Made;
 use crate::upstream::UpstreamError;
 
 /// Sends the request as it is now, and takes the upstream's answer.
 pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject> {
-    let uri = uri(plan, exchange)?;
+    let version = exchange.api_version.clone();
+    let destination = version.as_deref().and_then(ServedVersion::destination).unwrap_or(&plan.destination);
+    let uri = uri(destination, exchange)?;
     let overridden =
-        exchange.target.as_ref().map(|origin| std::sync::Arc::new(plan.target.with_origin(origin.clone())));
-    let target = overridden.as_ref().unwrap_or(&plan.target);
+        exchange.target.as_ref().map(|origin| std::sync::Arc::new(destination.target.with_origin(origin.clone())));
+    let target = overridden.as_ref().unwrap_or(&destination.target);
     // The exchange keeps its headers for the response hooks; what is sent is made from a copy only where they need them.
     let mut headers = if plan.response.is_empty() && !plan.api.analytics.enabled {
         std::mem::take(&mut exchange.headers)
@@ -30,7 +33,8 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     let is_upgrade = exchange.upgrade.is_some();
     // Once, rather than with every field that is added.
     headers.reserve(FIELDS_ADDED);
-    host(plan, exchange, &mut headers);
+    exchange.write_version(&mut headers);
+    host(plan, destination, exchange, &mut headers);
     exchange.peer.tell_upstream(exchange.authority.clone(), &mut headers);
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
     let content = std::mem::replace(&mut exchange.content, Content::made(Bytes::new()));
@@ -88,22 +92,21 @@ fn failed(plan: &Plan, error: UpstreamError) -> Reject {
 }
 
 /// Base path, path and query in origin form.
-fn uri(plan: &Plan, exchange: &Exchange) -> Result<Uri, Reject> {
-    let base = &plan.api.upstream.base_path;
-    let query = exchange.query.as_deref();
-    let mut text = String::with_capacity(base.len() + exchange.path.len() + query.map_or(0, |query| query.len() + 1));
+fn uri(destination: &Destination, exchange: &Exchange) -> Result<Uri, Reject> {
+    let (base, path, query) = (&destination.base_path, exchange.path_sent(), exchange.query_sent()?);
+    let mut text = String::with_capacity(base.len() + path.len() + query.as_ref().map_or(0, |query| query.len() + 1));
     text.push_str(base);
-    text.push_str(&exchange.path);
+    text.push_str(&path);
     if let Some(query) = query {
         text.push('?');
-        text.push_str(query);
+        text.push_str(&query);
     }
     let path = PathAndQuery::from_maybe_shared(Bytes::from(text));
     path.map(Uri::from).map_err(|_| Reject::RequestInvalid("path or query"))
 }
 
 /// The target's host, or the caller's where the definition preserves it.
-fn host(plan: &Plan, exchange: &Exchange, headers: &mut HeaderMap) {
+fn host(plan: &Plan, destination: &Destination, exchange: &Exchange, headers: &mut HeaderMap) {
     let preserved = exchange.authority.clone().filter(|_| plan.api.upstream.preserve_host && exchange.target.is_none());
     if let Some(authority) = preserved {
         headers.insert(HOST, authority);
@@ -111,7 +114,7 @@ fn host(plan: &Plan, exchange: &Exchange, headers: &mut HeaderMap) {
     }
     let authority = match &exchange.target {
         Some(origin) => HeaderValue::from_str(&origin.authority()).ok(),
-        None => Some(plan.host.clone()),
+        None => Some(destination.host.clone()),
     };
     if let Some(authority) = authority {
         headers.insert(HOST, authority);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::auth::Extraction;
+use super::version::VersionStep;
 use crate::model::api::{Answers, Api, Auth, AuthBy, CredentialSource, HookUse, PolicyGrant, Provider, Rates, Require};
 use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
@@ -29,17 +30,28 @@ pub struct Plan {
     /// After the answer has left.
     pub analytics: Vec<HookStep>,
     /// Where requests go.
-    pub target: Arc<Target>,
-    /// The `Host` that they carry.
-    pub host: HeaderValue,
+    pub destination: Destination,
     /// Its counters.
     pub metrics: ApiMetrics,
 }
 
+/// Where requests go.
+#[derive(Debug)]
+pub struct Destination {
+    /// The target.
+    pub target: Arc<Target>,
+    /// The `Host` that they carry.
+    pub host: HeaderValue,
+    /// Put before every path.
+    pub base_path: String,
+}
+
 /// One step of the way in.
 ///
-/// Before `Pre` is the place of versions and CORS.
+/// Before `Pre`, after `Version`, is the place of CORS.
 pub enum Step {
+    /// Which version of the API the request has; one without a version that is served ends here.
+    Version(VersionStep),
     /// A plugin before anything else.
     Pre(HookStep),
     /// A body that says it is too large ends here.
@@ -172,7 +184,11 @@ impl Plan {
             let metrics = metrics.hook_use(&api.id, hook, &hook_use.plugin);
             Ok::<_, PlanError>(HookStep { function, metrics, hook, on_failure: hook_use.on_failure })
         };
+        let target = Arc::new(Target::new(&api.upstream)?);
         let mut steps = Vec::new();
+        if let Some(versions) = &api.versions {
+            steps.push(Step::Version(VersionStep::new(versions, api, &target, metrics)?));
+        }
         for (index, hook_use) in api.hooks.pre.iter().enumerate() {
             steps.push(Step::Pre(hook_step(Hook::Pre, index, hook_use)?));
         }
@@ -227,11 +243,18 @@ impl Plan {
         for (index, hook_use) in api.hooks.analytics.iter().enumerate() {
             analytics.push(hook_step(Hook::Analytics, index, hook_use)?);
         }
-        let target = Arc::new(Target::new(&api.upstream)?);
-        let authority = api.upstream.origin.authority();
-        let host = HeaderValue::from_str(&authority).map_err(|_| PlanError::Host(authority))?;
+        let destination = Destination::new(target, &api.upstream.base_path)?;
         let (facts, metrics) = (Arc::new(ApiFacts::from(api)), metrics.api(&api.id));
-        Ok(Self { api: api.clone(), facts, steps, response, analytics, target, host, metrics })
+        Ok(Self { api: api.clone(), facts, steps, response, analytics, destination, metrics })
+    }
+}
+
+impl Destination {
+    /// A target, with what is put before every path.
+    pub(super) fn new(target: Arc<Target>, base_path: &str) -> Result<Self, PlanError> {
+        let authority = target.origin().authority();
+        let host = HeaderValue::from_str(&authority).map_err(|_| PlanError::Host(authority))?;
+        Ok(Self { target, host, base_path: base_path.to_owned() })
     }
 }
 
@@ -262,6 +285,7 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Version(step) => step.fmt(f),
             Self::Pre(hook) | Self::PostAuth(hook) | Self::Post(hook) => hook.fmt(f),
             Self::BodySize(bytes_max) => write!(f, "request body of at most {bytes_max} bytes"),
             Self::Authenticate(auth) => {

@@ -31,6 +31,15 @@ pub enum Reject {
     /// The API has no good version.
     #[error("the API did not load")]
     Unavailable,
+    /// The request names no version, and the API has no default.
+    #[error("no version of the API is named")]
+    VersionMissing,
+    /// The API has no such version, or the request names more than one.
+    #[error("version of the API is not known")]
+    VersionUnknown,
+    /// The version is not served any more.
+    #[error("version of the API has expired")]
+    VersionExpired,
     /// The request's body cannot be had whole.
     #[error("request body: {0}")]
     RequestBody(#[source] BodyError),
@@ -150,7 +159,7 @@ impl Reject {
     /// The status of the answer. Where Tyk has one for the case, it is Tyk's.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::VersionUnknown => StatusCode::NOT_FOUND,
             Self::PathInvalid(_) => StatusCode::BAD_REQUEST,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestBody(error) => match error {
@@ -162,7 +171,9 @@ impl Reject {
             Self::ResponseBody(BodyError::Timeout) | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ResponseBody(_) | Self::ResponseCoding => StatusCode::BAD_GATEWAY,
             Self::CredentialMissing | Self::SessionExpired => StatusCode::UNAUTHORIZED,
-            Self::CredentialUnknown
+            Self::VersionMissing
+            | Self::VersionExpired
+            | Self::CredentialUnknown
             | Self::OtherOrganisation
             | Self::SessionInactive
             | Self::Forbidden
@@ -199,6 +210,9 @@ impl Reject {
             Self::NotFound => "not_found",
             Self::PathInvalid(_) => "path_invalid",
             Self::Unavailable => "unavailable",
+            Self::VersionMissing => "version_missing",
+            Self::VersionUnknown => "version_unknown",
+            Self::VersionExpired => "version_expired",
             Self::RequestBody(BodyError::TooLarge { .. }) => "request_too_large",
             Self::RequestBody(_) => "request_body",
             Self::RequestCoding => "request_coding",
@@ -235,6 +249,9 @@ impl Reject {
             Self::NotFound => "Not found",
             Self::PathInvalid(_) => "Path is not valid",
             Self::Unavailable => "Service unavailable",
+            Self::VersionMissing => "Version information not found",
+            Self::VersionUnknown => "This API version does not seem to exist",
+            Self::VersionExpired => "Api Version has expired, please check documentation or contact administrator",
             Self::RequestBody(BodyError::TooLarge { .. })
             | Self::Upstream(UpstreamError::RequestBody(BodyError::TooLarge { .. })) => "Request is too large",
             Self::RequestBody(BodyError::Timeout) | Self::Upstream(UpstreamError::RequestBody(BodyError::Timeout)) => {

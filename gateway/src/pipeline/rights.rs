@@ -61,9 +61,9 @@ pub struct Call<'r> {
     pub version: Option<&'r str>,
     /// The method, in upper case. `GET` does not imply `HEAD`.
     pub method: &'r str,
-    /// The canonical path.
+    /// The canonical path, with the version where the path names it.
     pub path: &'r str,
-    /// The canonical path below the API's listen path, beginning with `/`.
+    /// The canonical path below the API's listen path and the version, beginning with `/`.
     pub stripped: &'r str,
 }
 

@@ -16,6 +16,7 @@ mod raw_extractor;
 mod raw_plugin;
 mod raw_policy;
 mod raw_store;
+mod raw_versions;
 mod report;
 mod rules;
 mod store;

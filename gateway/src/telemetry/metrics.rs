@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::histogram::Histogram;
-use crate::model::id::{ApiId, PluginName};
+use crate::model::id::{ApiId, PluginName, VersionName};
 use crate::model::plugin::{FailureKind, Hook};
 
 type Labels = Vec<(&'static str, String)>;
@@ -43,6 +43,7 @@ struct Families {
     upstream_seconds: Histograms,
     upstream_failures: Counters,
     refusals: Counters,
+    version_requests: Counters,
     calls: Counters,
     call_failures: Counters,
     calls_continued: Counters,
@@ -95,6 +96,7 @@ impl Metrics {
             upstream_seconds = seconds(), "upstream_seconds", "From sending a request to the head of the upstream's answer";
             upstream_failures = Counters::default(), "upstream_failures", "Requests that got no answer from their upstream, by kind";
             refusals = Counters::default(), "refusals", "Requests that the gateway refused, by reason";
+            version_requests = Counters::default(), "version_requests", "Requests of a version of an API";
             calls = Counters::default(), "plugin_calls", "Calls of plugins";
             call_failures = Counters::default(), "plugin_call_failures", "Calls of plugins that failed, by kind";
             calls_continued = Counters::default(), "plugin_calls_continued", "Failed calls after which the request went on";
@@ -127,6 +129,7 @@ impl Metrics {
             upstream_seconds,
             upstream_failures,
             refusals,
+            version_requests,
             calls,
             call_failures,
             calls_continued,
@@ -159,6 +162,12 @@ impl Metrics {
             families: families.clone(),
             labels,
         }
+    }
+
+    /// The handle of one version of an API.
+    pub fn version(&self, api: &ApiId, version: &VersionName) -> VersionMetrics {
+        let labels = vec![("api", api.to_string()), ("version", version.to_string())];
+        VersionMetrics { requests: self.0.version_requests.get_or_create_owned(&labels) }
     }
 
     /// The handles of one plugin at one hook of one API.
@@ -316,6 +325,19 @@ impl ApiMetrics {
     /// Records found no place in their queue.
     pub fn records_dropped(&self, records: u64) {
         self.families.records_dropped.get_or_create_owned(&with(&self.labels, "reason", "queue")).inc_by(records);
+    }
+}
+
+/// The handle of one version of an API.
+#[derive(Debug)]
+pub struct VersionMetrics {
+    requests: Counter,
+}
+
+impl VersionMetrics {
+    /// A request has this version.
+    pub fn asked(&self) {
+        self.requests.inc();
     }
 }
 

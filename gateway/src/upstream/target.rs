@@ -70,6 +70,17 @@ impl Target {
         Self::assemble(origin, Arc::clone(&self.settings), Arc::clone(&self.limits))
     }
 
+    /// Another origin like [`Target::with_origin`], known before its first request: what TLS needs for it is read now.
+    ///
+    /// # Errors
+    /// The certificate authorities cannot be read.
+    pub fn beside(&self, origin: Origin) -> Result<Self, TargetError> {
+        if origin.tls {
+            self.settings.tls.load()?;
+        }
+        Ok(self.with_origin(origin))
+    }
+
     /// The origin.
     pub const fn origin(&self) -> &Origin {
         &self.origin

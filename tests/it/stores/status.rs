@@ -18,7 +18,6 @@ struct Row {
 
 /// Every row of Tyk's table, but those that cannot come about:
 /// - 400 "Session state is missing or unset": an `auth` plugin either makes a session or says why not.
-/// - 403 "Access to this API has been disallowed" for a version: APIs have none yet.
 /// - 500 "Internal Server Error" for a driver or plugin that is not loaded: such an API is not served, and answers 503.
 /// - 500 of the JSVM.
 #[tokio::test]
@@ -103,6 +102,16 @@ fn rows(upstream: &Upstream) -> Vec<Row> {
             ..row(json!({}), 403, "Access to this API has been disallowed")
         },
         row(json!({ "apis": ["other"] }), 403, "Access to this API has been disallowed"),
+        Row {
+            api: made(json!({ "apis": own_ids(), "versions": ["v1"] })).set("/versions", versions("v2")),
+            ..row(json!({}), 403, "Access to this API has been disallowed")
+        },
+        Row {
+            passing: 1,
+            api: made(json!({ "apis": own_ids(), "versions": ["v1"], "quota_max": 1 }))
+                .set("/versions", versions("v1")),
+            ..row(json!({}), 403, "Quota exceeded")
+        },
         row(json!({ "apis": own_ids(), "urls": ["/elsewhere"] }), 403, "Access to this resource has been disallowed"),
         // Used up.
         Row { passing: 2, ..row(json!({ "quota_max": 2, "quota_renewal_rate": 3600 }), 403, "Quota exceeded") },
@@ -116,6 +125,11 @@ fn rows(upstream: &Upstream) -> Vec<Row> {
         Row { api: made(json!({})).post(attack()), ..row(json!({}), 500, "Middleware error") },
         Row { api: made(json!({})).response(attack()), ..row(json!({}), 500, "Middleware error") },
     ]
+}
+
+/// Two versions, of which requests get this one.
+fn versions(default: &str) -> Value {
+    json!({ "from": "header", "name": "x-api-version", "default": default, "list": ["v1", "v2"] })
 }
 
 /// A row does not know its number.

@@ -2,6 +2,7 @@
 
 mod target;
 mod uses;
+mod versions;
 
 use std::time::Duration;
 
@@ -23,7 +24,12 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
         })
         .ok();
     let listen = listen(raw.listen, &place.key("listen"), report);
-    let upstream = target::convert(raw.upstream, &place.key("upstream"), report);
+    let versions = match raw.versions {
+        None => Some(None),
+        Some(raw) => versions::convert(raw, &place.key("versions"), report).map(Some),
+    };
+    let speaks_tls = versions.iter().flatten().flat_map(|of| &of.list).any(|version| version.speaks_tls());
+    let upstream = target::convert(raw.upstream, speaks_tls, &place.key("upstream"), report);
     let auth = uses::auth(raw.auth, plugins, &place.key("auth"), report);
     let rates = rates(&raw.rate_limit, &place.key("rate_limit"), report);
     let has_analytics_hooks = !raw.hooks.analytics.is_empty();
@@ -34,6 +40,7 @@ pub(super) fn convert(raw: raw::Api, plugins: &Declared, place: &Place, report: 
         id,
         organisation: raw.organisation,
         listen: listen?,
+        versions: versions?,
         upstream: upstream?,
         hooks: hooks?,
         auth: auth?,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::raw_extractor::IdExtractor;
+use super::raw_versions::Versions;
 
 /// One API: where it listens, where it sends, which plugins it uses.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -21,6 +22,8 @@ pub(super) struct Api {
     pub(super) organisation: String,
     /// Where it listens below the gateway's addresses.
     pub(super) listen: Listen,
+    /// Which versions it has. Without it a request has no version.
+    pub(super) versions: Option<Versions>,
     /// Where it sends requests.
     pub(super) upstream: Upstream,
     /// Context variables handed to plugins.

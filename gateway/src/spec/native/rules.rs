@@ -23,6 +23,7 @@ pub(super) fn check(gateway: &Gateway, all: &Definitions, root: &Place, report: 
     deadlines(all, report);
     analytics_hooks(gateway, all, report);
     unused_plugins(all, report);
+    versions_of_policies(all, report);
     if all.apis.is_empty() {
         report.warn(&root.key("apis"), "there is no API: every request gets 404", "");
     }
@@ -117,6 +118,21 @@ fn analytics_hooks(gateway: &Gateway, all: &Definitions, report: &mut Report) {
             report.warn(&hooks, "never run: the API records nothing", "set `analytics.enabled: true` in the API");
         } else if gateway.analytics.target == AnalyticsTarget::Off {
             report.warn(&hooks, "never run: records go nowhere", "set the gateway's `analytics.target`");
+        }
+    }
+}
+
+/// A right to versions that are not there is none, and one that was meant otherwise should be told.
+fn versions_of_policies(all: &Definitions, report: &mut Report) {
+    for (place, policy) in &all.policies {
+        for right in &policy.access_rights {
+            let api = all.apis.iter().map(|(_, api)| api).find(|api| api.id.as_str() == right.api_id);
+            let Some(versions) = api.and_then(|api| api.versions.as_ref()) else { continue };
+            let named = place.key("access").key(&right.api_id).key("versions");
+            for (index, name) in right.versions.iter().enumerate().filter(|(_, name)| !versions.has(name)) {
+                let message = format!("the API `{}` has no version {}", right.api_id, named.item(index).shown(name));
+                report.warn(place, message, "sessions with the policy get no right by that");
+            }
         }
     }
 }

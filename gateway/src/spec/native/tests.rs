@@ -3,6 +3,7 @@
 mod folder;
 mod policies;
 mod reference;
+mod versions;
 
 use folder::Folder;
 

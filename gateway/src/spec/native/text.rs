@@ -12,7 +12,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Value, String> {
     let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let mut value = match extension {
         "yaml" | "yml" => yaml(text)?,
-        "toml" => toml::from_str(text).map_err(|e| toml_error(text, &e))?,
+        "toml" => toml::from_str(text).map_err(|e| toml_error(text, &e)).map(with_times_as_text)?,
         "json" => serde_json::from_str(text).map_err(|e| format!("not valid JSON: {e}"))?,
         _ => return Err("the file's extension says neither YAML nor TOML".to_owned()),
     };
@@ -54,6 +54,26 @@ fn toml_error(text: &str, error: &toml::de::Error) -> String {
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     format!("not valid TOML: {} at line {line}, column {column}", error.message())
 }
+
+/// TOML has times as values of their own; here they are text, as in YAML.
+fn with_times_as_text(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(map) => {
+            if map.len() == 1
+                && let Some(time) = map.get_mut(TOML_TIME)
+            {
+                return time.take();
+            }
+            map.values_mut().for_each(|v| *v = with_times_as_text(v.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| *v = with_times_as_text(v.take())),
+        _ => {}
+    }
+    value
+}
+
+/// The key under which `toml` hides a time.
+const TOML_TIME: &str = "$__toml_private_datetime";
 
 /// A key without a value is a key that is not there: what stays when everything below it is commented out.
 fn drop_nulls(value: &mut Value) {

@@ -260,6 +260,8 @@ fn saw_request(request: &Request, context: &Context, session: Option<&Session>) 
     note(&mut saw, "body", request.body());
     note(&mut saw, "var", request.vars.get("probe"));
     note(&mut saw, "api", context.api.as_ref().map(|api| api.id.as_bytes()));
+    let version = context.api.as_ref().map(|api| api.version.as_bytes()).filter(|version| !version.is_empty());
+    note(&mut saw, "version", version);
     note(&mut saw, "host", context.host.as_deref().map(str::as_bytes));
     note(&mut saw, "alias", session.map(|session| session.alias.as_bytes()));
     note(&mut saw, "tags", session.map(|session| session.tags.join("+")).as_deref().map(str::as_bytes));

@@ -23,6 +23,8 @@ struct Config {
     expires: i64,
     inactive: bool,
     apis: Vec<String>,
+    /// Of each of them; without any, all.
+    versions: Vec<String>,
     /// What may be read of each of them; without any, all.
     urls: Vec<String>,
     policies: Vec<String>,
@@ -62,7 +64,7 @@ impl Made {
         }
         session.expires = config.expires;
         session.inactive = config.inactive;
-        session.access_rights = config.apis.iter().map(|id| right(id, &config.urls)).collect();
+        session.access_rights = config.apis.iter().map(|id| right(id, config)).collect();
         session.policies.clone_from(&config.policies);
         session.id_extractor_deadline = config.id_extractor_deadline;
         session.lifetime_seconds = config.lifetime_seconds;
@@ -70,7 +72,8 @@ impl Made {
     }
 }
 
-fn right(id: &str, urls: &[String]) -> AccessRight {
+fn right(id: &str, config: &Config) -> AccessRight {
     let readable = |url: &String| AllowedUrl { url: url.clone(), methods: vec!["GET".to_owned()] };
-    AccessRight { allowed_urls: urls.iter().map(readable).collect(), ..AccessRight::to(id) }
+    let allowed_urls = config.urls.iter().map(readable).collect();
+    AccessRight { allowed_urls, versions: config.versions.clone(), ..AccessRight::to(id) }
 }

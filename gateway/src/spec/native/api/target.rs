@@ -8,14 +8,14 @@ use crate::spec::native::gateway::existing;
 use crate::spec::native::raw_api::{self as raw, Protocol};
 use crate::spec::native::report::{Place, Report};
 
-/// Converts an upstream.
-pub(super) fn convert(raw: raw::Upstream, place: &Place, report: &mut Report) -> Option<Upstream> {
-    let target = parse(&raw.url)
-        .map_err(|e| {
-            let hint = "such as `http://127.0.0.1:9000` or `https://api.example.com/base`";
-            report.invalid(&place.key("url"), &raw.url, "an upstream's URL", e, hint);
-        })
-        .ok();
+/// Converts an upstream. `others_speak_tls`: its settings of TLS are used for other targets too.
+pub(super) fn convert(
+    raw: raw::Upstream,
+    others_speak_tls: bool,
+    place: &Place,
+    report: &mut Report,
+) -> Option<Upstream> {
+    let target = url(&raw.url, &place.key("url"), report);
     let ca_file = match &raw.ca_file {
         Some(file) => existing(file, &place.key("ca_file"), "file of certificate authorities", report).map(Some),
         None => Some(None),
@@ -28,7 +28,7 @@ pub(super) fn convert(raw: raw::Upstream, place: &Place, report: &mut Report) ->
         name => Some(name.clone()),
     };
     let (origin, base_path) = target?;
-    if !origin.tls {
+    if !origin.tls && !others_speak_tls {
         for (key, is_set) in [("ca_file", raw.ca_file.is_some()), ("server_name", raw.server_name.is_some())] {
             if is_set {
                 report.warn(&place.key(key), "is not used: the upstream's URL speaks cleartext", "write `https://`");
@@ -52,6 +52,16 @@ pub(super) fn convert(raw: raw::Upstream, place: &Place, report: &mut Report) ->
         idle_connection_timeout: Duration::from_millis(raw.idle_connection_timeout_ms),
         connections_max: raw.connections_max,
     })
+}
+
+/// The target and the base path of a URL, which is a problem where it has none.
+pub(super) fn url(text: &str, place: &Place, report: &mut Report) -> Option<(Origin, String)> {
+    parse(text)
+        .map_err(|e| {
+            let hint = "such as `http://127.0.0.1:9000` or `https://api.example.com/base`";
+            report.invalid(place, text, "an upstream's URL", e, hint);
+        })
+        .ok()
 }
 
 /// The target and the base path of a URL.
