@@ -24,6 +24,7 @@ pub(super) fn check(gateway: &Gateway, all: &Definitions, root: &Place, report: 
     analytics_hooks(gateway, all, report);
     unused_plugins(all, report);
     versions_of_policies(all, report);
+    patterns_of_counters(all, report);
     if all.apis.is_empty() {
         report.warn(&root.key("apis"), "there is no API: every request gets 404", "");
     }
@@ -133,6 +134,16 @@ fn versions_of_policies(all: &Definitions, report: &mut Report) {
                 let message = format!("the API `{}` has no version {}", right.api_id, named.item(index).shown(name));
                 report.warn(place, message, "sessions with the policy get no right by that");
             }
+        }
+    }
+}
+
+/// What Tyk reads there would be left out in silence.
+fn patterns_of_counters(all: &Definitions, report: &mut Report) {
+    for (place, policy) in &all.policies {
+        if policy.metadata.contains_key("rate_limit_pattern") {
+            let message = "`rate_limit_pattern` in its metadata is not read: each session is counted by itself";
+            report.warn(place, message, "plugins may change metadata, which must not choose whose counter is used");
         }
     }
 }

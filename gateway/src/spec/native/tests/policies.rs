@@ -80,6 +80,10 @@ fn what_is_wrong_with_a_policy_is_told() {
             "error policies[0].access.x.paths[1].methods: is empty",
         ],
     );
+    check(
+        "metadata: { rate_limit_pattern: $tyk_meta.team }",
+        &["warning policies[0]: `rate_limit_pattern` in its metadata is not read: each session is counted by itself"],
+    );
     check("access: { y: {} }", &["warning policies[0]: no API has the id `y`"]);
     check_in(&folder("policies: [ { id: '' } ]"), &["error policies[0].id: `` is not an id"]);
     check_in(&folder("policies: [ { id: a }, { id: a } ]"), &["error policies[1]: `a` is the id of another policy"]);
