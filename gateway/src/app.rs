@@ -37,7 +37,6 @@ use crate::plugin::machine::Machine;
 use crate::plugin::pool::Worker;
 use crate::router::Conflict;
 use crate::server::{self, Seat, Server, Summary};
-use crate::store::kv::Kv;
 use crate::store::{PolicyCache, SessionCache, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstreams};
@@ -86,8 +85,8 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
-/// Makes the engine and what else plugins are loaded with.
-pub fn prepare(gateway: &Gateway, clock: &Clock) -> Result<Prepared, StartError> {
+/// Makes the engine and what else plugins are loaded with. What plugins keep goes to `store`: to look at them, one in memory.
+pub fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared, StartError> {
     let machine = Machine::read();
     let (engine, choice) = Engine::new(&gateway.runtime, &machine)?;
     let cache = gateway.runtime.cache_dir.clone().or_else(default_cache_dir).and_then(|path| {
@@ -99,8 +98,7 @@ pub fn prepare(gateway: &Gateway, clock: &Clock) -> Result<Prepared, StartError>
             .ok()
     });
     let metrics = Metrics::new();
-    let kv = Kv::new(clock.clone(), gateway.runtime.kv_bytes_max);
-    let loader = Loader { engine, cache, kv, metrics, workers: gateway.workers };
+    let loader = Loader { engine, cache, store: store.clone(), metrics, workers: gateway.workers };
     Ok(Prepared { loader, machine, choice })
 }
 
@@ -133,7 +131,8 @@ pub struct Drained {
 
 /// Starts a gateway: loads plugins, takes addresses, serves. `step` is told the name of each plugin before it loads.
 pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result<Running, StartError> {
-    let Prepared { loader, machine, choice } = prepare(gateway, clock)?;
+    let store = state::open(gateway, clock)?;
+    let Prepared { loader, machine, choice } = prepare(gateway, &store)?;
     let files = raise_file_limit();
     let mut found = vec![format!("machine: {machine}")];
     found.push(format!(
@@ -170,7 +169,6 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
     let live = Live::new(snapshot);
-    let store = state::open(gateway, clock)?;
     let sessions = SessionCache::new(&store, &gateway.store.cache);
     let policies = PolicyCache::new(&store, gateway.policies.clone());
     let patterns = Arc::new(Patterns::default());

@@ -30,6 +30,7 @@ use self::counters::{Counters, Taken};
 pub use self::error::{OpenError, StoreError};
 use self::event::Events;
 pub use self::event::{Event, Subscription};
+use self::kv::KvNumbers;
 pub use self::limit::{Allowance, Owner, QuotaState, QuotaUse, RATES_MAX, RateKey, RateState, RateUse, Take, Verdict};
 pub use self::policy_cache::PolicyCache;
 pub use self::record::{Cursor, Life, Page};
@@ -42,7 +43,8 @@ use crate::model::store::StoreSettings;
 ///
 /// Every call ends within the store's deadline. What was acknowledged is durable: sessions and policies are on disk (in the
 /// file's store) or with the server (on Redis) when the call returns; of a quota at most one block counts too much after a
-/// crash; rates begin anew with the process in memory and in a file.
+/// crash; rates begin anew with the process in memory and in a file. Values of plugins are in a file some time after the call;
+/// after a crash each plugin finds its values as they were at one moment.
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
@@ -73,6 +75,8 @@ pub struct Numbers {
     pub circuit_opened: AtomicU64,
     /// How often the subscription to changes was lost.
     pub subscriptions_lost: AtomicU64,
+    /// Values of plugins.
+    pub kv: KvNumbers,
 }
 
 impl Store {
@@ -180,14 +184,17 @@ impl Store {
     }
 
     fn counted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        let numbers = &self.0.numbers;
-        numbers.calls.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = &answer {
-            let count = if error.is_away() { &numbers.away } else { &numbers.failed };
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        answer
+        counted(&self.0.numbers, answer)
     }
+}
+
+fn counted<T>(numbers: &Numbers, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    numbers.calls.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = &answer {
+        let count = if error.is_away() { &numbers.away } else { &numbers.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    answer
 }
 
 impl Verdict {

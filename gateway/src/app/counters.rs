@@ -9,6 +9,7 @@ use crate::live::Live;
 use crate::plugin::load::Loader;
 use crate::plugin::pool::Counters;
 use crate::server::ServerCounters;
+use crate::store::kv::{KvLimit, KvNumbers};
 use crate::store::{SessionCache, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ReaderKind::{self, Counter, Gauge};
@@ -64,9 +65,6 @@ pub(super) fn register(
     read!(Gauge "plugin_memory_bytes", "Linear memory of all instances", memory.used());
     read!(Gauge "plugin_memory_bytes_max", "The budget of linear memory", memory.bytes_max());
     read!(Counter "plugin_memory_refused", "Growths refused because the budget was used up", memory.refused());
-    let kv = loader.kv.clone();
-    read!(Gauge "kv_bytes", "Bytes that plugins keep", kv.bytes_used());
-    read!(Counter "kv_refused", "Values refused for want of room", kv.refused());
     if let Some(cache) = loader.cache.clone() {
         read!(Counter "compile_cache_hits", "Plugins that need not be compiled", cache.hits_and_misses().0);
         read!(Counter "compile_cache_misses", "Plugins that had to be compiled", cache.hits_and_misses().1);
@@ -118,7 +116,7 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         move || number(read(&store))
     };
     type Count = (&'static str, &'static str, ReaderKind, fn(&Store) -> u64);
-    let counts: [Count; 8] = [
+    let counts: [Count; 11] = [
         ("store_calls", "Calls of the store", Counter, |s| s.numbers().calls.load(Ordering::Relaxed)),
         ("store_away", "Calls without an answer: the store was away", Counter, |s| {
             s.numbers().away.load(Ordering::Relaxed)
@@ -141,10 +139,28 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         ("limit_counters_refused", "Requests for which there was no room for a counter", Counter, |s| {
             s.counters_held().1
         }),
+        ("kv_bytes", "Bytes of plugins' values held in this process", Gauge, Store::kv_bytes),
+        ("kv_unavailable", "Calls for plugins' values without an answer: the store was away", Counter, |s| {
+            s.numbers().kv.unavailable.load(Ordering::Relaxed)
+        }),
+        ("kv_write_failures", "Times that plugins' values could not be written to the file", Counter, |s| {
+            s.kv_writes_failed()
+        }),
     ];
     for (name, help, kind, read) in counts {
         metrics.reader(name, help, kind, &[], of_store(read));
     }
+    let refused = |limit: &'static str, count: fn(&KvNumbers) -> &AtomicU64| {
+        let store = store.clone();
+        let read = move || number(count(&store.numbers().kv).load(Ordering::Relaxed));
+        metrics.reader("kv_refused", "Values of plugins refused, by limit", Counter, &[("limit", limit)], read);
+    };
+    refused("kv_key_bytes_max", |kv| &kv.keys_invalid);
+    refused("kv_value_bytes_max", |kv| &kv.values_too_large);
+    refused(KvLimit::Keys.as_str(), |kv| kv.full(KvLimit::Keys));
+    refused(KvLimit::Bytes.as_str(), |kv| kv.full(KvLimit::Bytes));
+    refused(KvLimit::AllBytes.as_str(), |kv| kv.full(KvLimit::AllBytes));
+    refused(KvLimit::Server.as_str(), |kv| kv.full(KvLimit::Server));
     let of_cache = |read: fn(&SessionCache) -> u64| {
         let sessions = sessions.clone();
         move || number(read(&sessions))

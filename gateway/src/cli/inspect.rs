@@ -13,10 +13,11 @@ use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
 use crate::model::store::StoreSettings;
 use crate::plugin::load::Generation;
+use crate::store::Store;
 
 /// Reads a component file and writes what it says of itself, as text or JSON.
 pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let prepared = app::prepare(&bare_gateway(), &Clock::system()).map_err(Failure::run)?;
+    let prepared = app::prepare(&bare_gateway(), &Store::in_memory(Clock::system())).map_err(Failure::run)?;
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("plugin");
     let name = PluginName::parse(stem).or_else(|_| PluginName::parse("plugin")).map_err(Failure::usage)?;
     // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::live::Snapshot;
 use crate::model::gateway::Gateway;
 use crate::spec;
+use crate::store::Store;
 use crate::telemetry::log;
 
 /// Reads the configuration, serves until told to stop, and drains.
@@ -83,7 +84,7 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::
 
 /// Writes the order of work of each API. Plugins are loaded for it, as for serving.
 pub(super) fn explain(gateway: &Gateway, out: &mut dyn Write) -> Result<(), Failure> {
-    let prepared = app::prepare(gateway, &Clock::system()).map_err(Failure::run)?;
+    let prepared = app::prepare(gateway, &Store::in_memory(Clock::system())).map_err(Failure::run)?;
     let progress = Progress::new(gateway.plugins.len());
     let snapshot =
         Snapshot::build(gateway, &prepared.loader, |plugin| progress.step(plugin)).map_err(Failure::usage)?;

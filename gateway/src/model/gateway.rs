@@ -159,8 +159,6 @@ pub struct Runtime {
     pub cache_bytes_max: u64,
     /// The time between two looks at running guests.
     pub tick: Duration,
-    /// Bytes of `kv` of all plugins together.
-    pub kv_bytes_max: u64,
 }
 
 impl Default for Runtime {
@@ -173,7 +171,6 @@ impl Default for Runtime {
             cache_dir: None,
             cache_bytes_max: 1 << 30,
             tick: Duration::from_micros(500),
-            kv_bytes_max: 64 << 20,
         }
     }
 }

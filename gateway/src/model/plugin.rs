@@ -249,6 +249,8 @@ pub struct Limits {
     pub kv_key_bytes_max: u32,
     /// Bytes of a value.
     pub kv_value_bytes_max: u32,
+    /// Bytes of all keys and values of the plugin in `kv`, with their overhead, for each API.
+    pub kv_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -274,6 +276,7 @@ impl Default for Limits {
             kv_keys_max: 10_000,
             kv_key_bytes_max: 256,
             kv_value_bytes_max: 64 << 10,
+            kv_bytes_max: 8 << 20,
         }
     }
 }

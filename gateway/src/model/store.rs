@@ -49,13 +49,21 @@ pub struct StoreLimits {
     pub record_bytes_max: usize,
     /// Counters of rates and quotas held in this process.
     pub counters_max: usize,
+    /// Bytes of the values of all plugins, keys and overhead included. On Redis the server's own memory limit rules.
+    pub kv_bytes_max: u64,
     /// Events that a subscriber may be behind before it is told [`Lost`](crate::store::Event::Lost).
     pub events_max: usize,
 }
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        Self { records_max: 1_000_000, record_bytes_max: 64 << 10, counters_max: 1_000_000, events_max: 1_024 }
+        Self {
+            records_max: 1_000_000,
+            record_bytes_max: 64 << 10,
+            counters_max: 1_000_000,
+            kv_bytes_max: 64 << 20,
+            events_max: 1_024,
+        }
     }
 }
 
@@ -71,6 +79,8 @@ pub struct EmbeddedSettings {
     /// Units of quota written down ahead of use, at most; never more than a twentieth of the quota. After a crash a caller's
     /// quota counts at most so many too high.
     pub quota_block: u64,
+    /// How long changes of plugins' values may wait to be written together: what a crash costs of them.
+    pub kv_write_interval: Duration,
     /// Bytes of the file's pages in memory.
     pub cache_bytes: usize,
     /// The longest that a call may take.
@@ -85,6 +95,7 @@ impl EmbeddedSettings {
             batch_max: 256,
             queue_max: 4_096,
             quota_block: 100,
+            kv_write_interval: Duration::from_millis(100),
             cache_bytes: 32 << 20,
             deadline: Duration::from_secs(5),
         }

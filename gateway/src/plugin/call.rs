@@ -368,10 +368,11 @@ fn failure(error: &wasmtime::Error, host: &Host, printed: &[u8]) -> CallError {
     CallError::new(kind, &reason)
 }
 
-/// Runs a future of loading to its end, on a small runtime of its own: loading is not done on a serving thread.
+/// Runs a future of loading to its end, on a small runtime of its own: loading is not done on a serving thread. With
+/// sockets, because `init` may ask for values that are on Redis.
 pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|error| CallError::new(FailureKind::Load, &format!("cannot start a runtime: {error}")))?;
     runtime.block_on(future)

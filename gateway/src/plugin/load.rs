@@ -26,7 +26,7 @@ use crate::model::api::{Api, HookUse};
 use crate::model::id::ApiId;
 use crate::model::path::ListenPath;
 use crate::model::plugin::{FailureKind, Hook, Limits, PluginSpec};
-use crate::store::kv::Kv;
+use crate::store::Store;
 use crate::telemetry::metrics::{GuestMetricKind, Metrics};
 
 /// What plugins are loaded with.
@@ -37,7 +37,7 @@ pub struct Loader {
     /// Compiled components on disk.
     pub cache: Option<Cache>,
     /// Values of plugins.
-    pub kv: Kv,
+    pub store: Store,
     /// Metrics of plugins.
     pub metrics: Metrics,
     /// Threads that will call them; each has idle instances of its own.
@@ -240,7 +240,7 @@ impl Loader {
                 tracing::warn!(%api, %plugin, metric = %metric.name, %reason, "metric refused");
             }
         }
-        let kv = self.kv.space(api, plugin, &generation.limits);
+        let kv = self.store.kv(api, plugin, &generation.limits);
         Arc::new(Identity { api: api.clone(), plugin: plugin.clone(), kv, metrics })
     }
 

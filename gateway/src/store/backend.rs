@@ -9,6 +9,7 @@ use super::counters::Counters;
 use super::embedded::Embedded;
 use super::error::{OpenError, StoreError};
 use super::event::{Event, Events};
+use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::memory::Memory;
 use super::record::{Cursor, Delete, Page, Table, Write};
@@ -32,7 +33,7 @@ impl Backend {
         numbers: &Arc<Numbers>,
     ) -> Result<Self, OpenError> {
         match &settings.kind {
-            StoreKind::Memory => Ok(Self::Memory(Memory::new(&settings.limits))),
+            StoreKind::Memory => Ok(Self::Memory(Memory::new(&settings.limits, clock))),
             StoreKind::Embedded(embedded) => {
                 Ok(Self::Embedded(Box::new(Embedded::open(embedded, &settings.limits, clock)?)))
             }
@@ -135,6 +136,15 @@ impl Backend {
         match self {
             Self::Memory(_) | Self::Embedded(_) => Ok(()),
             Self::Redis(redis) => redis.announce(event).await,
+        }
+    }
+
+    /// Values of plugins that are held in this process, or the server that has them.
+    pub(super) fn values(&self) -> Result<&Arc<Values>, &Redis> {
+        match self {
+            Self::Memory(memory) => Ok(memory.values()),
+            Self::Embedded(embedded) => Ok(embedded.values()),
+            Self::Redis(redis) => Err(redis),
         }
     }
 

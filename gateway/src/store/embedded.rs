@@ -1,7 +1,8 @@
 //! A store in a file of this gateway alone.
 //!
 //! One thread writes, many writes in one commit; a write is answered when its commit is on disk. Another thread reads. Rates
-//! and quotas are counted in memory, quotas reserved in the file before they are used.
+//! and quotas are counted in memory, quotas reserved in the file before they are used. Values of plugins are in memory and
+//! written behind.
 
 mod file;
 mod writer;
@@ -20,6 +21,7 @@ use self::file::File;
 use self::writer::{Command, Writer};
 use super::counters::{Counters, Taken};
 use super::error::{OpenError, StoreError};
+use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::record::{Cursor, Delete, Page, Table, Write};
 use crate::clock::Clock;
@@ -30,6 +32,7 @@ use crate::model::store::{EmbeddedSettings, StoreLimits};
 pub(super) struct Embedded {
     file: Arc<File>,
     counters: Arc<Counters>,
+    values: Arc<Values>,
     commands: Option<SyncSender<Command>>,
     reads: Option<SyncSender<Read>>,
     threads: Vec<JoinHandle<()>>,
@@ -53,9 +56,15 @@ impl Embedded {
             counters.restore(&kept);
         }
 
+        let values = Arc::new(Values::journaled(clock.clone(), limits.kv_bytes_max));
+        file.values(|space, key, entry| values.restore(space, key, entry))
+            .map_err(|error| failed(error.to_string()))?;
+
         let (commands, received) = sync_channel(settings.queue_max);
-        let (file_of_writer, batch_max) = (file.clone(), settings.batch_max);
-        let writer = Writer::new(file_of_writer, counters.clone(), clock.clone(), batch_max);
+        let wake: SyncSender<Command> = commands.clone();
+        // A full queue needs no waking: the writer looks after each batch.
+        values.wake_with(Some(Box::new(move || drop(wake.try_send(Command::Values)))));
+        let writer = Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), settings);
         let writing = spawn("stile-store-write", move || writer.run(&received))?;
         let (reads, asked) = sync_channel::<Read>(settings.queue_max);
         let file_of_reader = file.clone();
@@ -67,6 +76,7 @@ impl Embedded {
         Ok(Self {
             file,
             counters,
+            values,
             commands: Some(commands),
             reads: Some(reads),
             threads: vec![writing, reading],
@@ -135,6 +145,10 @@ impl Embedded {
         &self.counters
     }
 
+    pub(super) fn values(&self) -> &Arc<Values> {
+        &self.values
+    }
+
     async fn writing<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
@@ -181,6 +195,7 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         // Both threads end when nobody can ask any more.
+        self.values.wake_with(None);
         (self.commands, self.reads) = (None, None);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

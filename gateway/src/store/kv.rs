@@ -1,55 +1,49 @@
-//! Values that plugins keep between requests, in memory.
+//! Values that plugins keep between requests, wherever the store keeps them.
 //!
-//! Each pair of API and plugin has a space of its own: no key of one names a value of another.
+//! Each pair of API and plugin has a space of its own: no key of one names a value of another. Limits are the same with every
+//! kind of store; what expired takes no room.
 
-use std::collections::HashMap;
+pub(super) mod values;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::Clock;
+use self::values::Held;
+use super::redis::kv::Shared;
+use super::{Numbers, Store};
 use crate::model::id::{ApiId, PluginName};
 use crate::model::plugin::Limits;
-
-/// The values of all plugins.
-#[derive(Debug, Clone)]
-pub struct Kv(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    clock: Clock,
-    bytes_used: AtomicU64,
-    bytes_max: u64,
-    refused: AtomicU64,
-    spaces: Mutex<Spaces>,
-}
-
-type Spaces = HashMap<(ApiId, PluginName), Arc<Mutex<Space>>>;
 
 /// The values of one plugin in one API.
 #[derive(Debug, Clone)]
 pub struct KvSpace {
-    shared: Arc<Shared>,
-    space: Arc<Mutex<Space>>,
-    keys_max: usize,
-    key_bytes_max: usize,
-    value_bytes_max: usize,
+    place: Place,
+    limits: KvLimits,
+    numbers: Arc<Numbers>,
 }
 
-#[derive(Debug, Default)]
-struct Space {
-    entries: HashMap<Box<str>, Entry>,
+#[derive(Debug, Clone)]
+enum Place {
+    /// In this process.
+    Here(Held),
+    /// On Redis.
+    There(Arc<Shared>),
 }
 
-#[derive(Debug)]
-struct Entry {
-    value: Bytes,
-    expires_ms: Option<u64>,
+/// How much a space holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KvLimits {
+    pub(super) keys_max: u64,
+    pub(super) key_bytes_max: u64,
+    pub(super) value_bytes_max: u64,
+    /// Of keys and values with their overhead.
+    pub(super) bytes_max: u64,
 }
 
-/// Why a value was not kept.
+/// Why a value was not kept or not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
     /// The key is empty or too long.
@@ -58,90 +52,114 @@ pub enum KvError {
     /// The value is too long.
     #[error("value is longer than `kv_value_bytes_max`")]
     ValueTooLarge,
-    /// The plugin has `kv_keys_max` keys, or all plugins together have `kv_bytes_max` bytes.
-    #[error("no room for another value")]
-    Full,
+    /// There is no room.
+    #[error("no room for another value: {}", .0.as_str())]
+    Full(KvLimit),
     /// The value is not a number, or the sum is out of its range.
     #[error("value is not a number, or out of its range")]
     NotANumber,
+    /// The store is away. What was asked for may have happened all the same.
+    #[error("the store does not answer")]
+    Unavailable,
 }
 
-impl Kv {
-    /// An empty store of at most so many bytes, keys and their overhead included.
-    pub fn new(clock: Clock, bytes_max: u64) -> Self {
-        let (bytes_used, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self(Arc::new(Shared { clock, bytes_used, bytes_max, refused, spaces: Mutex::default() }))
-    }
+/// What has no room for another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvLimit {
+    /// The plugin has as many keys as it may have.
+    Keys,
+    /// The plugin has as many bytes as it may have.
+    Bytes,
+    /// All plugins together have as many bytes as they may have in this process.
+    AllBytes,
+    /// The server is at its own limit.
+    Server,
+}
 
+/// What was counted of values of plugins.
+#[derive(Debug, Default)]
+pub struct KvNumbers {
+    /// Keys that are empty or too long.
+    pub keys_invalid: AtomicU64,
+    /// Values that are too long.
+    pub values_too_large: AtomicU64,
+    /// Values for which there was no room, by [`KvLimit`].
+    full: [AtomicU64; KvLimit::ALL.len()],
+    /// Calls without an answer because the store was away.
+    pub unavailable: AtomicU64,
+}
+
+impl Store {
     /// The space of a plugin in an API; the same one for the same pair.
-    pub fn space(&self, api: &ApiId, plugin: &PluginName, limits: &Limits) -> KvSpace {
-        let mut spaces = self.0.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let space = spaces.entry((api.clone(), plugin.clone())).or_default().clone();
-        let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        KvSpace {
-            shared: self.0.clone(),
-            space,
-            keys_max: size(limits.kv_keys_max),
-            key_bytes_max: size(limits.kv_key_bytes_max),
-            value_bytes_max: size(limits.kv_value_bytes_max),
-        }
+    pub fn kv(&self, api: &ApiId, plugin: &PluginName, limits: &Limits) -> KvSpace {
+        // Names have no slash.
+        let name = format!("{api}/{plugin}");
+        let kept = KvLimits {
+            keys_max: limits.kv_keys_max.into(),
+            key_bytes_max: limits.kv_key_bytes_max.into(),
+            value_bytes_max: limits.kv_value_bytes_max.into(),
+            bytes_max: limits.kv_bytes_max,
+        };
+        let shared = &self.0;
+        // Half of the call's time: a guest that hears of a store that hangs can still answer.
+        let place = match shared.backend.values() {
+            Ok(values) => Place::Here(values.space(&name, kept)),
+            Err(redis) => Place::There(Arc::new(redis.kv(&name, kept, limits.deadline / 2, &shared.clock))),
+        };
+        KvSpace { place, limits: kept, numbers: shared.numbers.clone() }
     }
 
-    /// Bytes in use, of all spaces.
-    pub fn bytes_used(&self) -> u64 {
-        self.0.bytes_used.load(Ordering::Relaxed)
+    /// Bytes of values that are held in this process.
+    pub fn kv_bytes(&self) -> u64 {
+        self.0.backend.values().map_or(0, |values| values.bytes_used())
     }
 
-    /// How often a value was refused for want of room.
-    pub fn refused(&self) -> u64 {
-        self.0.refused.load(Ordering::Relaxed)
+    /// How often values could not be written to the file; they are tried again.
+    pub fn kv_writes_failed(&self) -> u64 {
+        self.0.backend.values().map_or(0, |values| values.writes_failed())
     }
 }
 
 impl KvSpace {
     /// The value, if there is one that has not expired.
-    pub fn get(&self, key: &str) -> Result<Option<Bytes>, KvError> {
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, KvError> {
         self.check_key(key)?;
-        let now = self.shared.clock.now_ms();
-        Ok(self.lock().live(key, now).map(|entry| entry.value.clone()))
+        match &self.place {
+            Place::Here(held) => Ok(held.get(key)),
+            Place::There(shared) => self.counted(shared.get(key).await),
+        }
     }
 
     /// Keeps a value, for `ttl` or until it is deleted.
-    pub fn set(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<(), KvError> {
+    pub async fn set(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<(), KvError> {
         self.check_key(key)?;
-        let now = self.shared.clock.now_ms();
-        self.insert(&mut self.lock(), key, value, expiry(now, ttl), now)
+        self.check_value(&value)?;
+        self.counted(match &self.place {
+            Place::Here(held) => held.set(key, value, ttl),
+            Place::There(shared) => shared.set(key, &value, ttl).await,
+        })
     }
 
     /// Deletes a value; whether there was one.
-    pub fn delete(&self, key: &str) -> Result<bool, KvError> {
+    pub async fn delete(&self, key: &str) -> Result<bool, KvError> {
         self.check_key(key)?;
-        let now = self.shared.clock.now_ms();
-        let mut space = self.lock();
-        let was_live = space.live(key, now).is_some();
-        self.remove(&mut space, key);
-        Ok(was_live)
+        match &self.place {
+            Place::Here(held) => Ok(held.delete(key)),
+            Place::There(shared) => self.counted(shared.delete(key).await),
+        }
     }
 
     /// Adds to a number, which is zero where there is none; `ttl` counts from its making. Returns the sum.
-    pub fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, KvError> {
+    pub async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, KvError> {
         self.check_key(key)?;
-        let now = self.shared.clock.now_ms();
-        let mut space = self.lock();
-        let (before, expires_ms) = match space.live(key, now) {
-            None => (0, expiry(now, ttl)),
-            Some(entry) => {
-                let text = std::str::from_utf8(&entry.value).map_err(|_| KvError::NotANumber)?;
-                (text.parse().map_err(|_| KvError::NotANumber)?, entry.expires_ms)
-            }
-        };
-        let sum = i64::checked_add(before, by).ok_or(KvError::NotANumber)?;
-        self.insert(&mut space, key, sum.to_string().into(), expires_ms, now)?;
-        Ok(sum)
+        self.counted(match &self.place {
+            Place::Here(held) => held.increment(key, by, ttl),
+            Place::There(shared) => shared.increment(key, by, ttl).await,
+        })
     }
 
     /// Writes `value` if the value is still `expected`; whether it was written.
-    pub fn compare_and_set(
+    pub async fn compare_and_set(
         &self,
         key: &str,
         expected: Option<&[u8]>,
@@ -149,114 +167,77 @@ impl KvSpace {
         ttl: Option<Duration>,
     ) -> Result<bool, KvError> {
         self.check_key(key)?;
-        let now = self.shared.clock.now_ms();
-        let mut space = self.lock();
-        if space.live(key, now).map(|entry| &entry.value[..]) != expected {
-            return Ok(false);
-        }
-        self.insert(&mut space, key, value, expiry(now, ttl), now)?;
-        Ok(true)
+        self.check_value(&value)?;
+        self.counted(match &self.place {
+            Place::Here(held) => held.compare_and_set(key, expected, value, ttl),
+            Place::There(shared) => shared.compare_and_set(key, expected, &value, ttl).await,
+        })
+    }
+
+    /// Whether a call may have to wait for an answer.
+    pub const fn may_wait(&self) -> bool {
+        matches!(self.place, Place::There(_))
     }
 
     fn check_key(&self, key: &str) -> Result<(), KvError> {
-        if key.is_empty() || key.len() > self.key_bytes_max { Err(KvError::KeyInvalid) } else { Ok(()) }
-    }
-
-    fn insert(
-        &self,
-        space: &mut Space,
-        key: &str,
-        value: Bytes,
-        expires_ms: Option<u64>,
-        now: u64,
-    ) -> Result<(), KvError> {
-        if value.len() > self.value_bytes_max {
-            return Err(KvError::ValueTooLarge);
+        if key.is_empty() || is_above(key.len(), self.limits.key_bytes_max) {
+            return self.counted(Err(KvError::KeyInvalid));
         }
-        if !space.entries.contains_key(key) && space.entries.len() >= self.keys_max {
-            self.drop_expired(space, now);
-            if space.entries.len() >= self.keys_max {
-                return Err(self.full());
-            }
-        }
-        let before = space.entries.get(key).map_or(0, |entry| cost(key, &entry.value));
-        let after = cost(key, &value);
-        if !self.resize(before, after) {
-            self.drop_expired(space, now);
-            self.drop_expired_elsewhere(now);
-            let before = space.entries.get(key).map_or(0, |entry| cost(key, &entry.value));
-            if !self.resize(before, after) {
-                return Err(self.full());
-            }
-        }
-        space.entries.insert(key.into(), Entry { value, expires_ms });
         Ok(())
     }
 
-    /// Takes the difference from the budget of all plugins, if there is room.
-    fn resize(&self, before: u64, after: u64) -> bool {
-        let fits = |used: u64| {
-            let sum = used.saturating_sub(before).saturating_add(after);
-            (sum <= self.shared.bytes_max || after <= before).then_some(sum)
+    fn check_value(&self, value: &[u8]) -> Result<(), KvError> {
+        if is_above(value.len(), self.limits.value_bytes_max) {
+            return self.counted(Err(KvError::ValueTooLarge));
+        }
+        Ok(())
+    }
+
+    fn counted<T>(&self, answer: Result<T, KvError>) -> Result<T, KvError> {
+        let numbers = &self.numbers.kv;
+        let count = match answer {
+            Ok(_) | Err(KvError::NotANumber) => return answer,
+            Err(KvError::KeyInvalid) => &numbers.keys_invalid,
+            Err(KvError::ValueTooLarge) => &numbers.values_too_large,
+            Err(KvError::Full(limit)) => numbers.full(limit),
+            Err(KvError::Unavailable) => &numbers.unavailable,
         };
-        self.shared.bytes_used.try_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        count.fetch_add(1, Ordering::Relaxed);
+        answer
     }
+}
 
-    fn remove(&self, space: &mut Space, key: &str) {
-        if let Some(entry) = space.entries.remove(key) {
-            self.shared.bytes_used.fetch_sub(cost(key, &entry.value), Ordering::Relaxed);
+impl KvLimit {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Keys, Self::Bytes, Self::AllBytes, Self::Server];
+
+    /// The key of the configuration, or the server's.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keys => "kv_keys_max",
+            Self::Bytes => "kv_bytes_max",
+            Self::AllBytes => "runtime.kv_bytes_max",
+            Self::Server => "maxmemory",
         }
     }
+}
 
-    fn drop_expired(&self, space: &mut Space, now: u64) {
-        let mut freed = 0;
-        space.entries.retain(|key, entry| {
-            let is_live = entry.is_live(now);
-            freed += if is_live { 0 } else { cost(key, &entry.value) };
-            is_live
-        });
-        self.shared.bytes_used.fetch_sub(freed, Ordering::Relaxed);
-    }
-
-    /// What expired in other spaces must not keep this one out. A space that is in use is left for another time: two that
-    /// waited for each other would wait for ever.
-    fn drop_expired_elsewhere(&self, now: u64) {
-        let spaces = self.shared.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        for space in spaces.values() {
-            if let Ok(mut space) = space.try_lock() {
-                self.drop_expired(&mut space, now);
-            }
+impl KvNumbers {
+    /// Values for which there was no room because of this limit.
+    pub const fn full(&self, limit: KvLimit) -> &AtomicU64 {
+        let [keys, bytes, all_bytes, server] = &self.full;
+        match limit {
+            KvLimit::Keys => keys,
+            KvLimit::Bytes => bytes,
+            KvLimit::AllBytes => all_bytes,
+            KvLimit::Server => server,
         }
     }
-
-    fn full(&self) -> KvError {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        KvError::Full
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Space> {
-        self.space.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Space {
-    fn live(&self, key: &str, now: u64) -> Option<&Entry> {
-        self.entries.get(key).filter(|entry| entry.is_live(now))
-    }
+pub(super) fn is_above(len: usize, max: u64) -> bool {
+    u64::try_from(len).unwrap_or(u64::MAX) > max
 }
 
-impl Entry {
-    fn is_live(&self, now: u64) -> bool {
-        self.expires_ms.is_none_or(|expires| expires > now)
-    }
-}
-
-fn expiry(now: u64, ttl: Option<Duration>) -> Option<u64> {
-    ttl.map(|ttl| now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// What an entry takes, its place in the map included.
-fn cost(key: &str, value: &Bytes) -> u64 {
-    const OVERHEAD_BYTES: usize = 128;
-    u64::try_from(key.len() + value.len() + OVERHEAD_BYTES).unwrap_or(u64::MAX)
-}
+/// What an entry takes beside key and value: its place in the map.
+pub(super) const OVERHEAD_BYTES: u64 = 128;

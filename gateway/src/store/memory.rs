@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::counters::{Counters, Taken};
 use super::error::StoreError;
+use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::record::{Cursor, Delete, Entry, Page, Table, Write};
+use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
 use crate::model::store::StoreLimits;
 
@@ -19,17 +21,19 @@ pub(super) struct Memory {
     policies: Mutex<Records>,
     records_max: usize,
     counters: Counters,
+    values: Arc<Values>,
 }
 
 type Records = BTreeMap<Box<str>, Entry>;
 
 impl Memory {
-    pub(super) fn new(limits: &StoreLimits) -> Self {
+    pub(super) fn new(limits: &StoreLimits, clock: &Clock) -> Self {
         Self {
             sessions: Mutex::default(),
             policies: Mutex::default(),
             records_max: limits.records_max,
             counters: Counters::new(limits.counters_max, None),
+            values: Arc::new(Values::new(clock.clone(), limits.kv_bytes_max)),
         }
     }
 
@@ -86,6 +90,10 @@ impl Memory {
 
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(super) fn values(&self) -> &Arc<Values> {
+        &self.values
     }
 
     fn lock(&self, table: Table) -> MutexGuard<'_, Records> {

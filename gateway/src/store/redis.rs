@@ -6,6 +6,7 @@
 
 mod circuit;
 mod client;
+pub(super) mod kv;
 mod link;
 mod listen;
 mod question;
@@ -31,7 +32,8 @@ use crate::model::store::{RedisClock, RedisSettings, StoreLimits};
 
 /// A store on Redis.
 pub(super) struct Redis {
-    link: Link,
+    link: Arc<Link>,
+    numbers: Arc<Numbers>,
     clock: RedisClock,
     is_cluster: bool,
     records_max: usize,
@@ -44,9 +46,9 @@ impl Redis {
         events: &Events,
         numbers: &Arc<Numbers>,
     ) -> Result<Self, OpenError> {
-        let link = Link::open(settings, events, numbers)?;
+        let link = Arc::new(Link::open(settings, events, numbers)?);
         let (clock, is_cluster) = (settings.clock, settings.cluster);
-        Ok(Self { link, clock, is_cluster, records_max: limits.records_max })
+        Ok(Self { link, numbers: numbers.clone(), clock, is_cluster, records_max: limits.records_max })
     }
 
     pub(super) async fn read(&self, table: Table, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -210,9 +212,7 @@ impl Group {
         if let Some(quota) = quota {
             question = question.key(quota.owner.as_str());
         }
-        // A clock that a test moves stands still while the server's runs.
-        let spare_ms = if clock == RedisClock::Server { "1000" } else { "600000" };
-        question = question.arg(now_us.to_string()).arg(spare_ms).arg(self.rates.len().to_string());
+        question = question.arg(now_us.to_string()).arg(spare_ms(clock)).arg(self.rates.len().to_string());
         for rate in rates() {
             let (kind, burst) = match rate.algorithm {
                 Algorithm::Fixed => ("f", 0),
@@ -284,6 +284,14 @@ fn numbers(answer: &Value) -> Result<SmallVec<[i64; 10]>, StoreError> {
         _ => Err(unexpected()),
     };
     values.iter().map(number).collect()
+}
+
+/// How much longer than its content a key lives. A clock that a test moves stands still while the server's runs.
+const fn spare_ms(clock: RedisClock) -> &'static str {
+    match clock {
+        RedisClock::Server => "1000",
+        RedisClock::Gateway => "600000",
+    }
 }
 
 fn micros(us: i64) -> Duration {

@@ -6,6 +6,8 @@ mod bench;
 mod cache;
 mod contract;
 mod kill;
+mod kv;
+mod kv_alone;
 mod limits;
 #[path = "../../../tests/src/redis.rs"]
 #[expect(unreachable_pub, reason = "the harness of the end-to-end tests exports it")]
@@ -42,6 +44,14 @@ macro_rules! contract {
                 limits: a_changed_limit_applies_at_once;
                 limits: wrong_takes_are_refused;
                 limits: it_counts_as_memory_does;
+                kv: a_value_is_kept_read_replaced_and_deleted;
+                kv: a_value_ends_with_its_life;
+                kv: increments_are_exact_under_concurrency;
+                kv: of_many_who_compare_and_set_one_wins;
+                kv: what_is_no_number_is_not_incremented;
+                kv: no_key_of_one_plugin_names_a_value_of_another;
+                kv: a_plugin_has_its_share_and_no_more;
+                kv: it_keeps_values_as_memory_does;
             );
         }
     };

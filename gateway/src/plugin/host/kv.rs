@@ -1,9 +1,10 @@
-//! Values of guests, kept between requests.
+//! Values of guests, kept between requests. Where the store is elsewhere, waiting for it counts for the call's deadline, and
+//! the core's slow lane is free meanwhile.
 
 use std::time::Duration;
 
 use super::{Host, imports};
-use crate::store::kv::KvError;
+use crate::store::kv::{KvError, KvSpace};
 use imports::kv::Error;
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
@@ -11,22 +12,23 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 impl imports::kv::Host for Host {
     async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
         self.charge(key.len())?;
-        Ok(self.identity()?.kv.get(&key).map(|value| value.map(|bytes| bytes.to_vec())).map_err(Error::from))
+        let value = self.kv()?.get(&key).await;
+        Ok(value.map(|value| value.map(|bytes| bytes.to_vec())).map_err(Error::from))
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
         self.charge(key.len() + value.len())?;
-        Ok(self.identity()?.kv.set(&key, value.into(), ttl(ttl_ms)).map_err(Error::from))
+        Ok(self.kv()?.set(&key, value.into(), ttl(ttl_ms)).await.map_err(Error::from))
     }
 
     async fn delete(&mut self, key: String) -> Answer<bool> {
         self.charge(key.len())?;
-        Ok(self.identity()?.kv.delete(&key).map_err(Error::from))
+        Ok(self.kv()?.delete(&key).await.map_err(Error::from))
     }
 
     async fn increment(&mut self, key: String, by: i64, ttl_ms: Option<u64>) -> Answer<i64> {
         self.charge(key.len())?;
-        Ok(self.identity()?.kv.increment(&key, by, ttl(ttl_ms)).map_err(Error::from))
+        Ok(self.kv()?.increment(&key, by, ttl(ttl_ms)).await.map_err(Error::from))
     }
 
     async fn compare_and_set(
@@ -37,8 +39,18 @@ impl imports::kv::Host for Host {
         ttl_ms: Option<u64>,
     ) -> Answer<bool> {
         self.charge(key.len() + value.len() + expected.as_ref().map_or(0, Vec::len))?;
+        let swapped = self.kv()?.compare_and_set(&key, expected.as_deref(), value.into(), ttl(ttl_ms)).await;
+        Ok(swapped.map_err(Error::from))
+    }
+}
+
+impl Host {
+    fn kv(&self) -> wasmtime::Result<&KvSpace> {
         let kv = &self.identity()?.kv;
-        Ok(kv.compare_and_set(&key, expected.as_deref(), value.into(), ttl(ttl_ms)).map_err(Error::from))
+        if kv.may_wait() {
+            self.turn.end();
+        }
+        Ok(kv)
     }
 }
 
@@ -51,8 +63,9 @@ impl From<KvError> for Error {
         match error {
             KvError::KeyInvalid => Self::KeyInvalid,
             KvError::ValueTooLarge => Self::ValueTooLarge,
-            KvError::Full => Self::Full,
+            KvError::Full(_) => Self::Full,
             KvError::NotANumber => Self::NotANumber,
+            KvError::Unavailable => Self::Unavailable,
         }
     }
 }

@@ -20,7 +20,8 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
-    let (store, store_is_unnamed) = store::convert(raw.store, &root.key("store"), report)?;
+    let (mut store, store_is_unnamed) = store::convert(raw.store, &root.key("store"), report)?;
+    store.limits.kv_bytes_max = raw.runtime.kv_bytes_max;
     Some(Gateway {
         listeners: listeners?,
         control: control?,
@@ -134,7 +135,6 @@ fn runtime(raw: raw::Runtime, root: &Place) -> Runtime {
         cache_dir: raw.cache_dir.map(|dir| root.resolve(&dir)),
         cache_bytes_max: raw.cache_bytes_max,
         tick: Duration::from_micros(raw.tick_us),
-        kv_bytes_max: raw.kv_bytes_max,
     }
 }
 

@@ -90,6 +90,7 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.kv_keys_max, raw.kv_keys_max);
     set(&mut limits.kv_key_bytes_max, raw.kv_key_bytes_max);
     set(&mut limits.kv_value_bytes_max, raw.kv_value_bytes_max);
+    set(&mut limits.kv_bytes_max, raw.kv_bytes_max);
 }
 
 const REUSE_CALLS_MAX: u64 = 10_000;

@@ -10,6 +10,7 @@ use super::raw_plugin::{Plugin, PluginLimits};
 use super::raw_policy::{Policies, Policy};
 use super::raw_store::Store;
 use crate::model::gateway;
+use crate::model::store::StoreLimits;
 
 /// Configuration of a Stile gateway.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -209,7 +210,7 @@ impl Default for Runtime {
             cache_dir: None,
             cache_bytes_max: runtime.cache_bytes_max,
             tick_us: u64::try_from(runtime.tick.as_micros()).unwrap_or(u64::MAX),
-            kv_bytes_max: runtime.kv_bytes_max,
+            kv_bytes_max: StoreLimits::default().kv_bytes_max,
         }
     }
 }

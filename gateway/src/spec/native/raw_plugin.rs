@@ -104,6 +104,8 @@ pub(super) struct PluginLimits {
     /// Bytes of a value in `kv`. Default: 65536.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) kv_value_bytes_max: Option<u32>,
+    /// Bytes of all keys and values that the plugin may hold in `kv`, with 128 for each, for each API. Default: 8388608.
+    pub(super) kv_bytes_max: Option<u64>,
 }
 
 /// The names of the capabilities that this version offers.

@@ -92,6 +92,9 @@ pub(super) struct Embedded {
     /// Units of quota written down ahead of use, at most. After a crash a caller's quota counts at most so many too high.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) quota_block: u64,
+    /// How long changes of plugins' values (`kv`) wait to be written together. A crash costs them as much at most.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub(super) kv_write_interval_ms: u64,
     /// Bytes of the file's pages in memory.
     #[schemars(range(min = 1_048_576))]
     pub(super) cache_bytes: usize,
@@ -108,6 +111,7 @@ impl Default for Embedded {
             batch_max: embedded.batch_max,
             queue_max: embedded.queue_max,
             quota_block: embedded.quota_block,
+            kv_write_interval_ms: millis(embedded.kv_write_interval),
             cache_bytes: embedded.cache_bytes,
             deadline_ms: millis(embedded.deadline),
         }

@@ -35,6 +35,7 @@ pub(super) fn convert(raw: raw::Store, place: &Place, report: &mut Report) -> Op
         record_bytes_max: raw.record_bytes_max,
         counters_max: raw.counters_max,
         events_max: raw.events_max,
+        ..StoreLimits::default()
     };
     let cache = CacheSettings {
         entries_max: raw.cache.entries_max,
@@ -58,6 +59,7 @@ fn embedded(raw: raw::Embedded, place: &Place) -> EmbeddedSettings {
         batch_max: raw.batch_max,
         queue_max: raw.queue_max,
         quota_block: raw.quota_block,
+        kv_write_interval: Duration::from_millis(raw.kv_write_interval_ms),
         cache_bytes: raw.cache_bytes,
         deadline: Duration::from_millis(raw.deadline_ms),
     }

@@ -16,6 +16,9 @@ use crate::store::record::{Cursor, Entry, Page, Table};
 pub(super) type Records = TableDefinition<'static, &'static str, &'static [u8]>;
 /// Owner to what was used and the time of renewal (zero for none).
 pub(super) const QUOTAS: TableDefinition<'static, &'static str, (u64, u64)> = TableDefinition::new("quotas");
+/// Space and key of a value of a plugin to the same as with records.
+pub(super) const VALUES: TableDefinition<'static, (&'static str, &'static str), &'static [u8]> =
+    TableDefinition::new("values");
 const SESSIONS: Records = TableDefinition::new("sessions");
 const POLICIES: Records = TableDefinition::new("policies");
 
@@ -37,6 +40,7 @@ impl File {
             transaction.open_table(SESSIONS)?;
             transaction.open_table(POLICIES)?;
             transaction.open_table(QUOTAS)?;
+            transaction.open_table(VALUES)?;
             Ok(())
         })
         .map_err(|error| error.to_string())?;
@@ -94,6 +98,18 @@ impl File {
                 }
             }
             Ok(quotas)
+        })
+    }
+
+    /// Tells of every value of plugins; of nothing where a row cannot be read.
+    pub(super) fn values(&self, tell: impl Fn(&str, &str, Option<Entry>)) -> Result<(), redb::Error> {
+        self.with(|database| {
+            for row in database.begin_read()?.open_table(VALUES)?.iter()? {
+                let (key, value) = row?;
+                let (space, key) = key.value();
+                tell(space, key, unpack(value.value()));
+            }
+            Ok(())
         })
     }
 

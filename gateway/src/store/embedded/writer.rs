@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::file::{File, QUOTAS, pack, records, unpack};
+use super::file::{File, QUOTAS, VALUES, pack, records, unpack};
 use crate::clock::Clock;
+use crate::model::store::EmbeddedSettings;
 use crate::store::counters::{Counters, Kept, Reserve};
 use crate::store::error::StoreError;
+use crate::store::kv::values::Values;
 use crate::store::record::{Delete, Table, Write};
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -22,6 +24,8 @@ pub(super) enum Command {
     Delete(Delete, u64, Reply<bool>),
     Reserve(Reserve),
     Keep(Kept, Reply<()>),
+    /// There are values of plugins to write.
+    Values,
 }
 
 /// Owns all writing to the file.
@@ -30,13 +34,33 @@ pub(super) struct Writer {
     counters: Arc<Counters>,
     clock: Clock,
     batch_max: usize,
+    values: Arc<Values>,
+    /// How long changes of values wait for others.
+    values_interval: Duration,
+    /// When they are written next.
+    values_due: Option<Instant>,
     /// Where the search for what has ended goes on.
     swept_to: Option<String>,
 }
 
 impl Writer {
-    pub(super) fn new(file: Arc<File>, counters: Arc<Counters>, clock: Clock, batch_max: usize) -> Self {
-        Self { file, counters, clock, batch_max: batch_max.max(1), swept_to: None }
+    pub(super) fn new(
+        file: Arc<File>,
+        counters: Arc<Counters>,
+        values: Arc<Values>,
+        clock: Clock,
+        settings: &EmbeddedSettings,
+    ) -> Self {
+        Self {
+            file,
+            counters,
+            clock,
+            batch_max: settings.batch_max.max(1),
+            values,
+            values_interval: settings.kv_write_interval,
+            values_due: None,
+            swept_to: None,
+        }
     }
 
     /// Works until nobody can ask any more, then writes down what was really used of each quota.
@@ -48,7 +72,17 @@ impl Writer {
                 self.sweep();
                 swept = Instant::now();
             }
-            match commands.recv_timeout(SWEEP_INTERVAL.saturating_sub(swept.elapsed())) {
+            if self.values_due.is_some_and(|due| due <= Instant::now()) {
+                self.values_due = self.write_values();
+            }
+            if self.values_due.is_none() && self.values.is_changed() {
+                self.values_due = Some(Instant::now() + self.values_interval);
+            }
+            let until_sweep = SWEEP_INTERVAL.saturating_sub(swept.elapsed());
+            let until_values = self.values_due.map(|due| due.saturating_duration_since(Instant::now()));
+            match commands.recv_timeout(until_values.map_or(until_sweep, |until| until.min(until_sweep))) {
+                // Seen above, at the next turn.
+                Ok(Command::Values) => {}
                 Ok(first) => {
                     let rest = std::iter::from_fn(|| commands.try_recv().ok()).take(self.batch_max - 1);
                     self.commit(std::iter::once(first).chain(rest).collect());
@@ -57,6 +91,8 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        // Once, if the disk fails.
+        while self.values.is_changed() && self.write_values().is_none_or(|again| again <= Instant::now()) {}
         let settled = self.counters.settled();
         if !settled.is_empty()
             && let Err(error) =
@@ -86,6 +122,7 @@ impl Writer {
                 Command::Write(_, _, reply) | Command::Delete(_, _, reply) => drop(reply.send(outcome)),
                 Command::Keep(_, reply) => drop(reply.send(outcome.map(|_| ()))),
                 Command::Reserve(reserve) => self.counters.reserved(&reserve, outcome.is_ok()),
+                Command::Values => {}
             }
         }
     }
@@ -107,6 +144,7 @@ impl Writer {
                 keep(transaction, kept)?;
                 Ok(Ok(true))
             }
+            Command::Values => Ok(Ok(true)),
         }
     }
 
@@ -126,6 +164,32 @@ impl Writer {
         }
         table.insert(&*write.key, &*pack(&new))?;
         Ok(Ok(true))
+    }
+
+    /// Writes what changed of the values of plugins; when there is more to write, if that is known.
+    fn write_values(&self) -> Option<Instant> {
+        let (changes, is_all) = self.values.take_changes(VALUES_BYTES_MAX);
+        let written = self.file.write(|transaction| {
+            let mut table = transaction.open_table(VALUES)?;
+            for of_space in &changes {
+                for (key, entry) in &of_space.rows {
+                    match entry {
+                        Some(entry) => table.insert((of_space.space(), &**key), &*pack(entry))?,
+                        None => table.remove((of_space.space(), &**key))?,
+                    };
+                }
+            }
+            Ok(())
+        });
+        match written {
+            Ok(()) => (!is_all).then(Instant::now),
+            Err(error) => {
+                tracing::error!(%error, "store could not write values of plugins");
+                self.values.put_back(changes);
+                self.file.reopen();
+                Some(Instant::now() + VALUES_PAUSE)
+            }
+        }
     }
 
     /// Removes some of what has ended. Nobody reads it any more; only its place is wanted.
@@ -175,3 +239,7 @@ fn keep(transaction: &WriteTransaction, kept: &Kept) -> Result<(), redb::Error> 
 /// Looked for when nothing was asked for so long.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const SWEEP_MAX: usize = 1_000;
+/// Written in one commit, for which other writes wait; a space is never cut.
+const VALUES_BYTES_MAX: u64 = 8 << 20;
+/// After the disk failed.
+const VALUES_PAUSE: Duration = Duration::from_secs(1);

@@ -69,6 +69,20 @@ impl Link {
         asked.await.map_err(|_| StoreError::away("the store's thread has ended"))?
     }
 
+    /// Asks, and waits for so long at most. The question goes on to the store's own deadline: an asker with little time must
+    /// neither count a slow server as one that is away, nor hide one that hangs.
+    pub(super) async fn ask_within(&self, question: Question, deadline: Duration) -> Result<Value, StoreError> {
+        let shared = self.shared.clone();
+        let mut asked = Box::pin(async move { shared.ask(&question, None).await });
+        match tokio::time::timeout(deadline, &mut asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                tokio::spawn(asked);
+                Err(StoreError::Deadline(deadline))
+            }
+        }
+    }
+
     /// Asks one node of a cluster.
     pub(super) async fn ask_node(&self, question: Question, host: &str, port: u16) -> Result<Value, StoreError> {
         if Handle::try_current().is_ok() {

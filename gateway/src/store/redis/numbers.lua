@@ -1,4 +1,4 @@
--- How counters are written as text. Put before `take.lua` and `refund.lua`, which read and write the same ones.
+-- How counters are written as text. Put before `take.lua` and `refund.lua`, which read and write the same ones, and `kv.lua`.
 local function text(...)
   local parts = {}
   for i, number in ipairs({...}) do parts[i] = string.format('%.0f', number) end

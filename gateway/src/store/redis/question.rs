@@ -12,6 +12,7 @@ pub(super) enum Script {
     Quota,
     Write,
     Delete,
+    Kv,
 }
 
 /// What is asked. It can be asked again, so that a server that forgot a script is told it.
@@ -81,21 +82,23 @@ impl Script {
             Self::Quota => include_str!("quota.lua"),
             Self::Write => include_str!("write.lua"),
             Self::Delete => include_str!("delete.lua"),
+            Self::Kv => concat!(include_str!("numbers.lua"), include_str!("kv.lua")),
         }
     }
 
     fn hash(self) -> &'static str {
-        static HASHES: LazyLock<[redis::Script; 5]> = LazyLock::new(|| {
-            [Script::Take, Script::Refund, Script::Quota, Script::Write, Script::Delete]
+        static HASHES: LazyLock<[redis::Script; 6]> = LazyLock::new(|| {
+            [Script::Take, Script::Refund, Script::Quota, Script::Write, Script::Delete, Script::Kv]
                 .map(|script| redis::Script::new(script.code()))
         });
-        let [take, refund, quota, write, delete] = &*HASHES;
+        let [take, refund, quota, write, delete, kv] = &*HASHES;
         match self {
             Self::Take => take,
             Self::Refund => refund,
             Self::Quota => quota,
             Self::Write => write,
             Self::Delete => delete,
+            Self::Kv => kv,
         }
         .get_hash()
     }
