@@ -18,7 +18,6 @@ mod policy_cache;
 mod record;
 mod redis;
 mod sessions;
-mod tyk;
 mod window;
 
 use std::sync::Arc;
