@@ -3,6 +3,7 @@
 mod away;
 mod identities;
 mod kill;
+mod ready;
 mod shared;
 mod status;
 mod time;
