@@ -3,6 +3,7 @@
 mod away;
 mod identities;
 mod kill;
+mod reach;
 mod ready;
 mod shared;
 mod status;
