@@ -2,8 +2,7 @@
 //!
 //! What is asked for there and not done here is an error where leaving it out would allow more than Tyk does.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -53,7 +52,7 @@ fn is_json(file: &Path) -> bool {
 }
 
 fn parse(file: &Path, report: &mut Report) -> Option<(Place, Value)> {
-    let source = Source { file: file.to_owned(), folder: PathBuf::new(), secret: BTreeSet::new() };
+    let source = Source { file: file.to_owned(), ..Source::default() };
     let root = Place::root(Rc::new(source));
     let text = read_text(file).map_err(|reason| report.error(&root, format!("cannot be read: {reason}"), "")).ok()?;
     match serde_json::from_str::<Value>(&text) {
