@@ -36,3 +36,8 @@ h2spec:
 # How long an API waits beside eight callers of a plugin that never ends: an upstream is expected on port 9000
 neighbour:
     .ci/neighbour
+
+# A gateway that is killed under load, so many times on a file and on Redis: nothing acknowledged is lost, no quota exceeded
+kill rounds="100": plugins
+    .ci/need redis-server
+    STILE_KILLS={{ rounds }} cargo test --package stile-tests --test it stores::kill -- --nocapture

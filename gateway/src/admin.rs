@@ -50,7 +50,7 @@ pub struct AdminState {
 /// Whether callers should be sent here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// Every API is served, and the gateway is not ending.
+    /// Every API is served, requests are not refused for want of the store, and the gateway is not ending.
     pub is_ready: bool,
     /// The gateway is ending.
     pub is_draining: bool,

@@ -22,6 +22,7 @@ use crate::analytics::{Sink, SinkError};
 use crate::clock::Clock;
 use crate::live::{Live, Snapshot};
 use crate::model::gateway::Gateway;
+use crate::model::store::Away;
 use crate::net::client::TrustedProxies;
 use crate::net::tls::{self, Certificate};
 use crate::pipeline;
@@ -37,7 +38,7 @@ use crate::plugin::machine::Machine;
 use crate::plugin::pool::Worker;
 use crate::router::Conflict;
 use crate::server::{self, Seat, Server, Summary};
-use crate::store::{PolicyCache, SessionCache, Store};
+use crate::store::{PolicyCache, SessionCache, Store, StoreTrouble};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstreams};
 
@@ -207,7 +208,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         let thread = std::thread::Builder::new().name(format!("stile-worker-{index}"));
         workers.push(thread.spawn(move || parts.run()).map_err(StartError::Thread)?);
     }
-    let state = admin_state(control, &live, &loader.metrics, &is_draining);
+    let state = admin_state(control, &live, (&store, gateway.store.away), &loader.metrics, &is_draining);
     let admin = admin.serve(state).map_err(StartError::Thread)?;
     let (addresses, metrics) = (server.addresses, loader.metrics.clone());
     let admin = Some(admin);
@@ -368,16 +369,27 @@ fn control(
     })
 }
 
-fn admin_state(control: Control, live: &Live, metrics: &Metrics, is_draining: &Arc<AtomicBool>) -> AdminState {
-    let (live, metrics, is_draining) = (live.clone(), metrics.clone(), is_draining.clone());
+fn admin_state(
+    control: Control,
+    live: &Live,
+    (store, away): (&Store, Away),
+    metrics: &Metrics,
+    is_draining: &Arc<AtomicBool>,
+) -> AdminState {
+    let (live, store, metrics, is_draining) = (live.clone(), store.clone(), metrics.clone(), is_draining.clone());
     AdminState {
         readiness: Arc::new(move || {
             let snapshot = live.snapshot();
             let is_draining = is_draining.load(Ordering::SeqCst);
+            let trouble = store.trouble();
+            // Otherwise callers that are known are served without it, and sending them elsewhere would help nobody.
+            let is_refusing = matches!(trouble, Some(StoreTrouble::Away { .. })) && away == Away::Deny;
+            let problems = snapshot.problems.iter().map(|p| (p.place.clone(), p.reason.clone()));
+            let of_store = trouble.map(|trouble| ("store".to_owned(), trouble.to_string()));
             Readiness {
-                is_ready: !is_draining && snapshot.problems.is_empty(),
+                is_ready: !is_draining && !is_refusing && snapshot.problems.is_empty(),
                 is_draining,
-                details: snapshot.problems.iter().map(|p| (p.place.clone(), p.reason.clone())).collect(),
+                details: problems.chain(of_store).collect(),
             }
         }),
         metrics: Arc::new(move || metrics.render()),

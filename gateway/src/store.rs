@@ -18,7 +18,6 @@ mod policy_cache;
 mod record;
 mod redis;
 mod sessions;
-mod tyk;
 mod window;
 
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::backend::Backend;
 pub use self::cache::{CacheNumbers, SessionCache};
 use self::counters::{Counters, Taken};
-pub use self::error::{OpenError, StoreError};
+pub use self::error::{OpenError, StoreError, StoreTrouble};
 use self::event::Events;
 pub use self::event::{Event, Subscription};
 use self::kv::KvNumbers;
@@ -165,6 +164,12 @@ impl Store {
         self.counted(self.0.backend.announce(&Event::Reload).await)?;
         self.0.events.tell(Event::Reload);
         Ok(())
+    }
+
+    /// What is wrong at this moment; nothing where it answers and is heard, which memory and a file always are.
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        let unheard = (!self.0.events.is_whole()).then_some(StoreTrouble::Unheard);
+        self.0.backend.trouble().or(unheard)
     }
 
     /// What was counted.

@@ -136,6 +136,49 @@ async fn a_key_is_shown_as_tyk_shows_it() {
 }
 
 #[tokio::test]
+async fn a_key_is_shown_with_its_policies_as_tyk_shows_it() {
+    let upstream = Upstream::start();
+    let keyed = api("key").upstream(&upstream).set("/organisation", "default").set("/auth", json!({}));
+    let gateway = Gateway::with(keyed).start().await;
+    let right = |id: &str| json!({ "api_id": id, "api_name": id, "versions": ["Default"] });
+    let gold = json!({ "id": "gold", "org_id": "default", "rate": 7, "per": 60, "quota_max": 5, "quota_renewal_rate": 3600,
+        "access_rights": { "key": right("key"), "plain": right("plain") }, "tags": ["vip"] });
+    assert_eq!(send(&gateway, "POST", "/tyk/policies", &gold).await.status(), 200);
+    send(&gateway, "POST", "/tyk/keys/k-pol", &key(json!({ "apply_policies": ["gold"], "quota_renewal_rate": 9 })))
+        .await;
+    assert_eq!(gateway.get("/key/1").header("authorization", "defaultk-pol").send().await.status(), 200);
+
+    let mut shown = gateway.manage("GET", "/tyk/keys/defaultk-pol").send().await.json();
+    for place in ["", "/access_rights/key/limit", "/access_rights/plain/limit"] {
+        let fields = shown.pointer_mut(place).and_then(Value::as_object_mut).expect("an object");
+        assert!(fields.remove("quota_renews").is_some_and(|renews| renews.as_i64() > Some(0)), "{place}");
+    }
+    let fields = shown.as_object_mut().expect("an object");
+    assert!(fields.remove("date_created").is_some() && fields.remove("last_updated").is_some());
+    let limit = json!({ "rate": 7, "per": 60, "quota_max": 5, "quota_remaining": 4, "quota_renewal_rate": 3600 });
+    let limited = |id: &str| {
+        let mut right = right(id);
+        right["limit"] = limit.clone();
+        right
+    };
+    let expected = json!({ "access_rights": { "key": limited("key"), "plain": limited("plain") }, "org_id": "default",
+        "apply_policies": ["gold"], "tags": ["vip"], "rate": 7, "per": 60, "quota_max": 5, "quota_remaining": 4,
+        "quota_renewal_rate": 3600 });
+    assert_eq!(shown, expected);
+
+    // What is kept is the key's own, and what policies say of it is not.
+    let stored = gateway.manage("GET", "/tyk/keys/defaultk-pol?stored=1").send().await.json();
+    assert_eq!(
+        (&stored["rate"], &stored["quota_renewal_rate"], &stored["tags"]),
+        (&json!(1000), &json!(9), &Value::Null)
+    );
+    // Policies that cannot be put onto it leave it as it is kept.
+    assert_eq!(gateway.manage("DELETE", "/tyk/policies/gold").send().await.status(), 200);
+    let shown = gateway.manage("GET", "/tyk/keys/defaultk-pol").send().await.json();
+    assert_eq!((&shown["rate"], &shown["apply_policies"]), (&json!(1000), &json!(["gold"])));
+}
+
+#[tokio::test]
 async fn a_key_that_could_not_be_meant_is_refused() {
     let gateway = gateway().await;
     let no_rights = error("Failed to create key, keys must have at least one Access Rights record set.");

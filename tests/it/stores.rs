@@ -4,6 +4,8 @@ mod away;
 mod identities;
 mod kill;
 mod kv;
+mod reach;
+mod ready;
 mod shared;
 mod status;
 mod time;

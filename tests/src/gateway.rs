@@ -243,7 +243,24 @@ impl Builder {
     /// Keeps them on this server, whose answers may take their time on a busy machine.
     #[must_use]
     pub fn redis(self, redis: &Redis) -> Self {
-        let addresses = [format!("127.0.0.1:{}", redis.port())];
+        // Its certificate names it.
+        let host = if redis.authority().is_some() { "localhost" } else { "127.0.0.1" };
+        let builder = self.on_redis(&[(host, redis.port())]);
+        match redis.authority() {
+            None => builder,
+            Some(file) => builder.set("/store/redis/tls/ca_file", file.to_str().expect("our names are text")),
+        }
+    }
+
+    /// Keeps them on this cluster.
+    #[must_use]
+    pub fn redis_cluster(self, nodes: &[Redis]) -> Self {
+        let addresses: Vec<_> = nodes.iter().map(|node| ("127.0.0.1", node.port())).collect();
+        self.on_redis(&addresses).set("/store/redis/cluster", true)
+    }
+
+    fn on_redis(self, addresses: &[(&str, u16)]) -> Self {
+        let addresses: Vec<String> = addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         let redis = json!({ "addresses": addresses, "deadline_ms": 10_000, "backoff_max_ms": 200 });
         self.set("/store", json!({ "kind": "redis", "redis": redis }))
     }

@@ -1,8 +1,10 @@
-//! A real Redis server on a port of its own. The store's own tests have this file too.
+//! Real Redis servers on ports of their own: alone, with TLS, as a cluster. The store's own tests have this file too.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::Folder;
 
@@ -13,6 +15,7 @@ pub struct Redis {
     arguments: Vec<String>,
     port: u16,
     folder: Folder,
+    authority: Option<PathBuf>,
 }
 
 impl Redis {
@@ -29,10 +32,61 @@ impl Redis {
         Self::with(Folder::new(), |port| on_port(port).into_iter().chain(durable.clone()).collect())
     }
 
+    /// One that speaks TLS only, as `localhost`.
+    #[must_use]
+    pub fn with_tls() -> Self {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("the names are good");
+        let folder = Folder::new();
+        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).expect("the folder is ours");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("the folder is ours");
+        let files = [("--tls-cert-file", &certificate), ("--tls-key-file", &key), ("--tls-ca-cert-file", &certificate)];
+        let files: Vec<String> = files
+            .into_iter()
+            .flat_map(|(name, path)| [name, path.to_str().expect("our names are text")].map(str::to_owned))
+            .collect();
+        let mut server = Self::with(folder, |port| {
+            let port = port.to_string();
+            let more = ["--tls-auth-clients", "no", "--port", "0", "--tls-port", &port].map(str::to_owned);
+            files.iter().cloned().chain(more).collect()
+        });
+        server.authority = Some(certificate);
+        server
+    }
+
+    /// Three that share the slots of a cluster, when all of them know it.
+    #[must_use]
+    pub fn cluster() -> [Self; 3] {
+        let one = |_| {
+            let more =
+                ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "5000"];
+            Self::with(Folder::new(), |port| on_port(port).into_iter().chain(more.map(str::to_owned)).collect())
+        };
+        let nodes = [0, 1, 2].map(one);
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let made =
+            Command::new("redis-cli").args(["--cluster", "create"]).args(addresses).arg("--cluster-yes").output();
+        let made = made.expect("redis-cli is installed");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        for node in &nodes {
+            let is_ok = || {
+                let port = node.port.to_string();
+                let told = Command::new("redis-cli").args(["-p", &port, "cluster", "info"]).output();
+                String::from_utf8_lossy(&told.expect("redis-cli is installed").stdout).contains("cluster_state:ok")
+            };
+            // It tells nobody when it has heard of the others.
+            while !is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        nodes
+    }
+
     /// One with these arguments, which follow from its port.
     #[must_use]
     pub fn with(folder: Folder, arguments: impl Fn(u16) -> Vec<String>) -> Self {
-        let mut server = Self { process: None, arguments: Vec::new(), port: 0, folder };
+        let mut server = Self { process: None, arguments: Vec::new(), port: 0, folder, authority: None };
         // Somebody else may take the port first.
         for _ in 0..20 {
             server.port = free_port();
@@ -75,6 +129,12 @@ impl Redis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Who signed its certificate, where it speaks TLS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 }
 

@@ -18,8 +18,9 @@ use super::request::Query;
 use super::secret::random_hex;
 use crate::model::key::{KeyHash, full_token};
 use crate::model::limit::QuotaLimit;
-use crate::model::policy::PolicyId;
+use crate::model::policy::{Policy, PolicyId};
 use crate::model::session::{Quota, Session};
+use crate::pipeline::policy;
 use crate::store::{self, Life, Owner};
 
 /// Has the audit log name the key that a path means, as far as the path tells: its organisation may stand elsewhere.
@@ -38,20 +39,47 @@ pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Ref
     Ok(listed(&json!({ "keys": keys }), page.next.as_ref()))
 }
 
-/// The session of a key, with what is left of its quotas.
+/// The session of a key as requests have it, with its policies put onto it and what is left of its quotas; with `?stored=1`
+/// without the policies, as it is kept.
 pub(super) async fn show(control: &Control, parts: &Parts, name: &str) -> Result<Answer, Refusal> {
-    let name = KeyName::parse(control, &Query::of(&parts.uri), name, None);
+    let query = Query::of(&parts.uri);
+    let name = KeyName::parse(control, &query, name, None);
     let (_, hash, stored) = name.find(&control.store).await?.ok_or(Refusal::NotFound("Key not found"))?;
-    let mut session = Session::clone(&stored.session);
+    let merged = if query.is_of_stored() { None } else { with_policies(control, &hash, &stored.session).await? };
+    let is_merged = merged.is_some();
+    let mut session = merged.unwrap_or_else(|| Session::clone(&stored.session));
     left(control, &hash, None, &mut session.quota).await?;
     for right in session.access_rights.iter_mut().take(QUOTAS_MAX) {
-        // Limits of a right's own are counted under its scope, or else its API.
-        let scope = if right.allowance_scope.is_empty() { &right.api_id } else { &right.allowance_scope };
+        // Limits of a right's own are counted under its scope, or else its API; those of policies with the session's.
+        let scope = match right.allowance_scope.as_str() {
+            "" if is_merged => None,
+            "" => Some(&right.api_id),
+            _ => Some(&right.allowance_scope),
+        };
         if let Some(quota) = &mut right.quota {
-            left(control, &hash, Some(scope), quota).await?;
+            left(control, &hash, scope.map(String::as_str), quota).await?;
         }
     }
     Ok(shown(&store::json::session(&session)))
+}
+
+/// The session with its policies; nothing where it has none, or where they cannot be put onto it: its requests are refused.
+async fn with_policies(control: &Control, hash: &KeyHash, session: &Session) -> Result<Option<Session>, Refusal> {
+    if session.policies.is_empty() {
+        return Ok(None);
+    }
+    let mut policies: Vec<Policy> = Vec::new();
+    for id in session.policies.iter().filter_map(|id| PolicyId::parse(id).ok()).take(QUOTAS_MAX) {
+        policies.extend(control.policies.get(&id).await?.map(|policy| Policy::clone(&policy)));
+    }
+    let mut merged = Session::clone(session);
+    match policy::apply(&mut merged, &policies, &session.organisation) {
+        Ok(()) => Ok(Some(merged)),
+        Err(error) => {
+            tracing::info!(key = %hash, %error, "key is shown as it is kept: its policies cannot be applied");
+            Ok(None)
+        }
+    }
 }
 
 /// Makes a key with a random token, which is told this once.

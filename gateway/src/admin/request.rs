@@ -82,6 +82,11 @@ impl<'u> Query<'u> {
         self.get("suppress_reset").is_some_and(|value| value == "1")
     }
 
+    /// Whether a session is meant as it is kept, without its policies.
+    pub(super) fn is_of_stored(&self) -> bool {
+        self.get("stored").is_some_and(|value| value == "1")
+    }
+
     /// Which part of a list: from where, and how many.
     pub(super) fn part(&self) -> Result<(Option<Cursor>, usize), Refusal> {
         let limit = match self.get("limit") {

@@ -147,7 +147,8 @@ pub(super) fn run(command: KeyCommand, out: &mut dyn Write) -> Result<(), Failur
             let client = control.client()?;
             let mut session = match fields.base()? {
                 Some(session) => session,
-                None => object(client.send(Method::GET, &key.path(""), None)?.body).map_err(Failure::Run)?,
+                // What its policies say is not the key's own.
+                None => object(client.send(Method::GET, &key.path("stored=1"), None)?.body).map_err(Failure::Run)?,
             };
             fields.put(&mut session);
             if let Some(inactive) = inactive {

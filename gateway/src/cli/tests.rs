@@ -32,7 +32,7 @@ fn check_lists_problems_and_a_summary() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.iter().any(|l| l.starts_with("error: ") && l.contains("broken.yaml: workers: 0 is out")), "{text}");
     assert!(lines.contains(&"  hint: at least 1"), "{text}");
-    assert!(lines.last().is_some_and(|l| l.ends_with("broken.yaml: 2 errors, 0 warnings")), "{text}");
+    assert!(lines.last().is_some_and(|l| l.ends_with("broken.yaml: 2 errors, 1 warning")), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Our own format: YAML or TOML, unknown keys refused, every problem told at once.
 //!
 //! Text becomes a JSON value, the value is checked against the derived schema, and what has the right shape becomes raw
-//! types and then the model. A broken API or plugin does not hide the problems of the others.
+//! types and then the model. What has the wrong shape is told and taken out, so that it does not hide other problems.
 
 mod api;
 mod file;
@@ -10,6 +10,7 @@ mod include;
 mod near;
 mod plugin;
 mod policy;
+mod prune;
 mod raw;
 mod raw_api;
 mod raw_extractor;
@@ -28,7 +29,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use file::{Parsed, parse_file};
+use file::{FileDefinitions, Parsed, parse_file};
 use report::{Place, Report};
 use validate::Shape;
 
@@ -77,7 +78,8 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
         for file in include::files(pattern, &place, report) {
             if seen.insert(absolute(&file)) {
                 let parsed: Option<Parsed<raw::IncludedFile>> = parse_file(&file, &INCLUDED, environment, report);
-                files.extend(parsed.map(|mut p| p.definitions()));
+                let unread = || FileDefinitions { has_gaps: true, ..FileDefinitions::default() };
+                files.push(parsed.map_or_else(unread, |mut parsed| parsed.definitions()));
             }
         }
     }
@@ -99,17 +101,17 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     for file in files {
         all.has_gaps |= file.has_gaps;
         for (place, name, raw) in file.plugins {
-            let plugin = plugin::convert(&name, raw, &defaults, &place, report);
+            let plugin = plugin::convert(&name, raw, &defaults, &place, report).filter(|_| place.is_whole());
             all.has_gaps |= plugin.is_none();
             all.plugins.extend(plugin.map(|p| (place, p)));
         }
         for (place, raw) in file.apis {
-            let api = api::convert(raw, &names, &place, report);
+            let api = api::convert(raw, &names, &place, report).filter(|_| place.is_whole());
             all.has_gaps |= api.is_none();
             all.apis.extend(api.map(|a| (place, a)));
         }
         for (place, raw) in file.policies {
-            let policy = policy::convert(raw, &place, report);
+            let policy = policy::convert(raw, &place, report).filter(|_| place.is_whole());
             all.has_gaps |= policy.is_none();
             all.policies.extend(policy.map(|p| (place, p)));
         }
@@ -120,8 +122,10 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
             all.policies.extend(policy.map(|p| (place, p)));
         }
     }
-    let mut gateway = gateway::convert(top?, &main.place, report)?;
-    rules::check(&gateway, &all, &main.place, report);
+    let settings = top.as_ref().map(rules::Settings::of);
+    let gateway = top.and_then(|top| gateway::convert(top, &main.place, report));
+    rules::check(settings, &all, &main.place, report);
+    let mut gateway = gateway?;
     gateway.plugins = all.plugins.into_iter().map(|(_, plugin)| plugin).collect();
     gateway.apis = all.apis.into_iter().map(|(_, api)| api).collect();
     gateway.policies = all.policies.into_iter().map(|(_, policy)| policy).collect();

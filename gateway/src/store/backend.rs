@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Numbers;
 use super::counters::Counters;
 use super::embedded::Embedded;
-use super::error::{OpenError, StoreError};
+use super::error::{OpenError, StoreError, StoreTrouble};
 use super::event::{Event, Events};
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
@@ -56,6 +56,14 @@ impl Backend {
         match self {
             Self::Memory(_) | Self::Embedded(_) => false,
             Self::Redis(_) => true,
+        }
+    }
+
+    /// Whether it is away at this moment.
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        match self {
+            Self::Memory(_) | Self::Embedded(_) => None,
+            Self::Redis(redis) => redis.trouble(),
         }
     }
 

@@ -53,6 +53,22 @@ impl StoreError {
     }
 }
 
+/// What is wrong with a store at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreTrouble {
+    /// It is given up until it answers a probe; meanwhile `store.away` rules.
+    #[error("away for {} s: {reason}", .elapsed.as_secs())]
+    Away {
+        /// For how long.
+        elapsed: Duration,
+        /// What the last call was told before it was given up.
+        reason: Arc<str>,
+    },
+    /// It answers, but what other gateways change is not told.
+    #[error("changes by other gateways are not heard: sessions are read from the store for each request")]
+    Unheard,
+}
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-use super::tyk;
-pub use super::tyk::JsonInvalid;
 use crate::model::policy::{Policy, PolicyId};
 use crate::model::session::Session;
+use crate::tyk;
+pub use crate::tyk::JsonInvalid;
 
 /// Reads a session. What is not known survives in `extra`; `key_id` is not in the JSON and stays empty.
 ///

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
+use super::Store;
 use super::error::StoreError;
 use super::event::Event;
 use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
 use super::sessions::LIST_MAX;
-use super::{Store, tyk};
 use crate::model::policy::{Policy, PolicyId};
+use crate::tyk;
 
 impl Store {
     /// A policy.

@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use self::link::Link;
 use self::question::{Question, Script};
 use super::Numbers;
-use super::error::{OpenError, StoreError};
+use super::error::{OpenError, StoreError, StoreTrouble};
 use super::event::{Event, Events};
 use super::limit::{Allowance, Owner, QuotaState, RateState, RateUse, Take, Verdict};
 use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
@@ -49,6 +49,10 @@ impl Redis {
         let link = Arc::new(Link::open(settings, events, numbers)?);
         let (clock, is_cluster) = (settings.clock, settings.cluster);
         Ok(Self { link, numbers: numbers.clone(), clock, is_cluster, records_max: limits.records_max })
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        self.link.trouble()
     }
 
     pub(super) async fn read(&self, table: Table, key: &str) -> Result<Option<Bytes>, StoreError> {

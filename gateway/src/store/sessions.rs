@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Store;
 use super::error::StoreError;
 use super::event::Event;
 use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
-use super::{Store, tyk};
 use crate::model::key::KeyHash;
 use crate::model::session::Session;
+use crate::tyk;
 
 /// A session as it was read. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,7 +18,8 @@ struct Row {
 
 /// Every row of Tyk's table, but those that cannot come about:
 /// - 400 "Session state is missing or unset": an `auth` plugin either makes a session or says why not.
-/// - 500 "Internal Server Error" for a driver or plugin that is not loaded: such an API is not served, and answers 503.
+/// - 500 "Internal Server Error" for a driver or plugin that is not loaded: such an API is not served, and answers 503,
+///   which `load` tests.
 /// - 500 of the JSVM.
 #[tokio::test]
 async fn whoever_is_refused_is_told_what_tyk_tells() {
@@ -59,7 +60,8 @@ fn rows(upstream: &Upstream) -> Vec<Row> {
         message,
     };
     let refused = |refuse: &str, status, message| row(json!({ "refuse": refuse }), status, message);
-    let attack = || plugin("hostile").function("attack").config(json!({ "attack": "panic" }));
+    let attacking = |attack: &str| plugin("hostile").function("attack").config(json!({ "attack": attack }));
+    let attack = || attacking("panic");
     let naming = |policies: Value, granted: Value| {
         let auth = json!({ "plugin": "session", "config": { "policies": policies }, "policies": granted });
         made(json!({})).set("/auth", auth)
@@ -86,6 +88,10 @@ fn rows(upstream: &Upstream) -> Vec<Row> {
         // The plugin fails, does what it may not, or rejects without a word.
         refused("fail", 403, "Key not authorised"),
         Row { api: api("made").upstream(upstream).auth(attack()), ..row(json!({}), 403, "Key not authorised") },
+        Row {
+            api: api("made").upstream(upstream).auth(attacking("bad_path")),
+            ..row(json!({}), 403, "Key not authorised")
+        },
         Row { api: naming(json!(["gold"]), json!(["silver"])), ..row(json!({}), 403, "Key not authorised") },
         row(json!({ "reject": "" }), 418, "Key not authorised"),
         row(json!({ "reject": "short and stout" }), 418, "short and stout"),
@@ -121,7 +127,10 @@ fn rows(upstream: &Upstream) -> Vec<Row> {
             api: made(json!({})).set("/rate_limit", json!({ "requests": 2, "per_seconds": 3600 })),
             ..row(json!({}), 429, "API Rate Limit Exceeded")
         },
-        // Another plugin fails, on the way there or back.
+        // Another plugin fails, or says what cannot be done, on the way there or back.
+        Row { api: made(json!({})).post_auth(attacking("err")), ..row(json!({}), 500, "Middleware error") },
+        Row { api: made(json!({})).post(attacking("bad_path")), ..row(json!({}), 500, "Middleware error") },
+        Row { api: made(json!({})).response(attacking("bad_status")), ..row(json!({}), 500, "Middleware error") },
         Row { api: made(json!({})).post(attack()), ..row(json!({}), 500, "Middleware error") },
         Row { api: made(json!({})).response(attack()), ..row(json!({}), 500, "Middleware error") },
     ]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::prune::prune;
 use super::report::{Place, Report, Source};
 use super::validate::{Shape, validate};
 use super::{raw_api, raw_plugin, raw_policy, text};
@@ -16,12 +17,13 @@ use super::{raw_api, raw_plugin, raw_policy, text};
 pub(super) struct Parsed<T> {
     /// The file as a whole.
     pub(super) place: Place,
-    /// All but APIs, plugins and policies. Sections with a problem are left at their defaults.
+    /// All but APIs, plugins and policies, without what has a problem.
     pub(super) top: Option<T>,
     definitions: FileDefinitions,
 }
 
-/// The APIs, plugins and policies of a file.
+/// The APIs, plugins and policies of a file. One with a problem of shape is here without what is wrong, as far as something is
+/// left: to be looked at, not used.
 #[derive(Default)]
 pub(super) struct FileDefinitions {
     /// The names of all its plugins, those with problems too.
@@ -48,8 +50,8 @@ pub(super) fn parse_file<T: DeserializeOwned>(
     report: &mut Report,
 ) -> Option<Parsed<T>> {
     let folder = std::path::absolute(file).ok().and_then(|f| f.parent().map(Path::to_owned)).unwrap_or_default();
-    let source = |secret| Rc::new(Source { file: file.to_owned(), folder: folder.clone(), secret });
-    let place = Place::root(source(BTreeSet::new()));
+    let source = |secret| Source { file: file.to_owned(), folder: folder.clone(), secret, ..Source::default() };
+    let place = Place::root(Rc::new(source(BTreeSet::new())));
     let content = match read_text(file) {
         Ok(content) => content,
         Err(reason) => {
@@ -66,26 +68,30 @@ pub(super) fn parse_file<T: DeserializeOwned>(
     };
 
     let (secret, unset) = text::expand(&mut value, environment);
-    let place = Place::root(source(secret));
-    let mut shape = Report::default();
+    let whole = Place::root(Rc::new(source(secret.clone())));
+    let (mut shape, mut found) = (Report::default(), Report::default());
     for (path, reason) in unset {
-        shape.error(&place.at(path), reason, "write `$${` for a plain `${`");
+        shape.error(&whole.at(path), reason, "write `$${` for a plain `${`");
     }
-    validate(expected, &value, &place, &mut shape);
-
-    let broken = Broken(shape.paths());
+    validate(expected, &value, &whole, &mut found);
+    shape.append_elsewhere(found);
+    let broken = shape.paths();
     report.append(shape);
     if !value.is_object() {
         return None;
     }
+
     let mut definitions = FileDefinitions::default();
-    take_plugins(&mut value, &place, &broken, &mut definitions, report);
-    take_apis(&mut value, &place, &broken, &mut definitions, report);
-    take_policies(&mut value, &place, &broken, &mut definitions, report);
-    if let Value::Object(map) = &mut value {
-        map.retain(|key, _| !broken.touches(place.key(key).path()));
-    }
-    let top = deserialize(value, &place, report);
+    let names = value.get("plugins").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name);
+    definitions.plugin_names.extend(names.map(|name| (whole.key("plugins").key(name), name.clone())));
+    let pruned = prune(expected, &mut value);
+    let place = Place::root(Rc::new(Source { broken, pruned, ..source(secret) }));
+    definitions.has_gaps = ["plugins", "apis", "policies"].iter().any(|key| !place.key(key).is_whole());
+    take_plugins(&mut value, &place, &mut definitions, report);
+    definitions.has_gaps |= take_list(&mut value, "apis", &place, &mut definitions.apis, report);
+    // A table stays in place, which names files.
+    definitions.has_gaps |= take_list(&mut value, "policies", &place, &mut definitions.policies, report);
+    let top = deserialize_top(value, &place, report);
     Some(Parsed { place, top, definitions })
 }
 
@@ -100,45 +106,23 @@ pub(super) fn read_text(file: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Paths with a problem of shape.
-struct Broken(Vec<String>);
-
-impl Broken {
-    /// Whether something at or below `path` is broken.
-    fn touches(&self, path: &str) -> bool {
-        self.0
-            .iter()
-            .any(|p| p.strip_prefix(path).is_some_and(|rest| matches!(rest.chars().next(), None | Some('.' | '['))))
-    }
-}
-
-fn take_plugins(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
+fn take_plugins(value: &mut Value, root: &Place, out: &mut FileDefinitions, report: &mut Report) {
     let Some(Value::Object(plugins)) = value.as_object_mut().and_then(|map| map.remove("plugins")) else {
         return;
     };
     for (name, plugin) in plugins {
         let place = root.key("plugins").key(&name);
-        out.plugin_names.push((place.clone(), name.clone()));
-        let plugin = (!broken.touches(place.path())).then(|| deserialize(plugin, &place, report)).flatten();
+        let plugin = deserialize(plugin, &place, report);
         out.has_gaps |= plugin.is_none();
-        out.plugins.extend(plugin.map(|p| (place, name, p)));
+        out.plugins.extend(plugin.map(|plugin| (place, name, plugin)));
     }
-}
-
-fn take_apis(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
-    out.has_gaps |= take_list(value, "apis", (root, broken), &mut out.apis, report);
-}
-
-/// Leaves a table in place, which names files.
-fn take_policies(value: &mut Value, root: &Place, broken: &Broken, out: &mut FileDefinitions, report: &mut Report) {
-    out.has_gaps |= take_list(value, "policies", (root, broken), &mut out.policies, report);
 }
 
 /// Takes a list out; whether one of its items has a problem and is left out.
 fn take_list<T: DeserializeOwned>(
     value: &mut Value,
     key: &str,
-    (root, broken): (&Place, &Broken),
+    root: &Place,
     out: &mut Vec<(Place, T)>,
     report: &mut Report,
 ) -> bool {
@@ -151,11 +135,24 @@ fn take_list<T: DeserializeOwned>(
     let mut has_gaps = false;
     for (index, item) in items.into_iter().enumerate() {
         let place = root.key(key).item(index);
-        let item = (!broken.touches(place.path())).then(|| deserialize(item, &place, report)).flatten();
+        let item = deserialize(item, &place, report);
         has_gaps |= item.is_none();
         out.extend(item.map(|item| (place, item)));
     }
     has_gaps
+}
+
+/// All but definitions; where it fails, section by section.
+fn deserialize_top<T: DeserializeOwned>(value: Value, place: &Place, report: &mut Report) -> Option<T> {
+    if let Ok(top) = T::deserialize(&value) {
+        return Some(top);
+    }
+    let Value::Object(mut sections) = value else { return None };
+    sections.retain(|key, section| {
+        let alone: Map<String, Value> = [(key.clone(), section.clone())].into_iter().collect();
+        deserialize::<T>(Value::Object(alone), &place.key(key), report).is_some()
+    });
+    deserialize(Value::Object(sections), place, report)
 }
 
 /// What the schema let through hardly fails here; numbers such as `1.0` do.

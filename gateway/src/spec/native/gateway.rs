@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::report::{Place, Report};
-use super::{raw, store};
+use super::{raw, rules, store};
 use crate::model::gateway::{
     AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Runtime,
     ServerLimits,
@@ -15,12 +15,15 @@ use crate::model::gateway::{
 
 /// Converts all but plugins and APIs, which stay empty.
 pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Option<Gateway> {
-    let listeners = listeners(raw.listen, &root.key("listen"), report);
-    let control = control(raw.control, &root.key("control"), report);
+    let mut addresses = Vec::new();
+    let listeners = listeners(raw.listen, &root.key("listen"), &mut addresses, report);
+    let (control_address, control) = control(raw.control, &root.key("control"), report);
+    rules::addresses(&addresses, control_address, root, report);
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
-    let (mut store, store_is_unnamed) = store::convert(raw.store, &root.key("store"), report)?;
+    let store = store::convert(raw.store, &root.key("store"), report);
+    let (mut store, store_is_unnamed) = store?;
     store.limits.kv_bytes_max = raw.runtime.kv_bytes_max;
     Some(Gateway {
         listeners: listeners?,
@@ -39,9 +42,18 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
     })
 }
 
-fn listeners(raw: Vec<raw::Listener>, place: &Place, report: &mut Report) -> Option<Vec<Listener>> {
+/// The listeners; also the address of each that has one, so that they can be compared.
+fn listeners(
+    raw: Vec<raw::Listener>,
+    place: &Place,
+    addresses: &mut Vec<(Place, SocketAddr)>,
+    report: &mut Report,
+) -> Option<Vec<Listener>> {
     if raw.is_empty() {
-        return Some(vec![Listener { address: SocketAddr::from(([127, 0, 0, 1], 8080)), tls: None }]);
+        let listener = Listener { address: SocketAddr::from(([127, 0, 0, 1], 8080)), tls: None };
+        // Where all of them are broken, the default is not meant.
+        addresses.extend(place.is_whole().then(|| (place.clone(), listener.address)));
+        return Some(vec![listener]);
     }
     let all: Vec<Option<Listener>> = raw
         .into_iter()
@@ -49,6 +61,7 @@ fn listeners(raw: Vec<raw::Listener>, place: &Place, report: &mut Report) -> Opt
         .map(|(index, raw)| {
             let place = place.item(index);
             let address = address(&raw.address, &place.key("address"), report);
+            addresses.extend(address.map(|address| (place.clone(), address)));
             let tls = raw.tls.map(|tls| {
                 let place = place.key("tls");
                 let certificate = existing(&tls.certificate, &place.key("certificate"), "certificate", report);
@@ -65,7 +78,8 @@ fn listeners(raw: Vec<raw::Listener>, place: &Place, report: &mut Report) -> Opt
     all.into_iter().collect()
 }
 
-fn control(raw: raw::Control, place: &Place, report: &mut Report) -> Option<Control> {
+/// The control port, and its address even where something else of it is wrong.
+fn control(raw: raw::Control, place: &Place, report: &mut Report) -> (Option<SocketAddr>, Option<Control>) {
     let address = address(&raw.address, &place.key("address"), report);
     // The secret itself is in no text.
     let is_secret = |secret: &String| {
@@ -74,14 +88,15 @@ fn control(raw: raw::Control, place: &Place, report: &mut Report) -> Option<Cont
     if raw.secret.as_ref().is_some_and(|secret| !is_secret(secret)) {
         let message = format!("is not {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} visible ASCII characters");
         report.error(&place.key("secret"), message, "make one with `openssl rand -hex 32`");
-        return None;
+        return (address, None);
     }
-    Some(Control {
-        address: address?,
+    let control = address.map(|address| Control {
+        address,
         secret: raw.secret,
         allow_master_keys: raw.allow_master_keys,
         body_bytes_max: raw.body_bytes_max,
-    })
+    });
+    (address, control)
 }
 
 fn address(text: &str, place: &Place, report: &mut Report) -> Option<SocketAddr> {

@@ -25,7 +25,7 @@ pub(super) fn from_files(
             let parsed = parse_file::<raw::PolicyFile>(&file, &POLICIES, environment, report);
             let policies = parsed.map(|mut parsed| parsed.definitions().policies).unwrap_or_default();
             found.extend(policies.into_iter().map(|(place, raw)| {
-                let policy = convert(raw, &place, report);
+                let policy = convert(raw, &place, report).filter(|_| place.is_whole());
                 (place, policy)
             }));
         }

@@ -202,7 +202,6 @@ const XPATH_HINT: &str = "write `/a/b`, `//b`, `*`, `[2]`, `[@kind='x']`, and `@
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::rc::Rc;
 
     use super::super::report::Source;
@@ -212,7 +211,7 @@ mod tests {
     /// The settings, or the problems as `path: message | hint`.
     fn read(yaml: &str) -> Result<ExtractorSettings, String> {
         let value = super::super::text::parse(std::path::Path::new("x.yaml"), yaml).expect("YAML");
-        let source = Source { file: "x.yaml".into(), folder: "/".into(), secret: BTreeSet::new() };
+        let source = Source { file: "x.yaml".into(), folder: "/".into(), ..Source::default() };
         let place = Place::root(Rc::new(source));
         let mut report = Report::default();
         validate(&Shape::of::<IdExtractor>(), &value, &place, &mut report);

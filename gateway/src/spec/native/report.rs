@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::prune::{Pruned, is_at_or_below};
 use crate::spec::{Problem, Severity};
 
 /// A definition file that is being read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Source {
     /// As it is shown to people.
     pub(super) file: PathBuf,
@@ -16,6 +17,37 @@ pub(super) struct Source {
     pub(super) folder: PathBuf,
     /// Paths inside the file whose values hold something of the environment.
     pub(super) secret: BTreeSet<String>,
+    /// Paths inside the file with a problem of shape, which has been told.
+    pub(super) broken: Vec<String>,
+    /// What was done to make the rest of it usable.
+    pub(super) pruned: Pruned,
+}
+
+impl Source {
+    /// Whether a further problem at this place may only follow from one of shape: it holds something broken, is read by
+    /// something broken, or nobody wrote it.
+    fn is_doubtful(&self, path: &str) -> bool {
+        if path.is_empty() || is_definition(path) {
+            return false;
+        }
+        let leads = |broken: &str| {
+            let key = broken.rsplit('.').next().unwrap_or(broken);
+            LEADING.contains(&key) && parent(broken) == parent(path)
+        };
+        let is_blamed = |broken: &String| is_at_or_below(broken, path) || leads(broken);
+        self.pruned.is_stand_in(path) || self.broken.iter().any(is_blamed)
+    }
+}
+
+/// Whether a place is a whole API, plugin or policy.
+fn is_definition(path: &str) -> bool {
+    matches!(parent(path), "apis" | "plugins" | "policies")
+}
+
+/// The place that a place is in.
+fn parent(path: &str) -> &str {
+    let end = if path.ends_with(']') { path.rfind('[') } else { path.rfind('.') };
+    end.and_then(|end| path.get(..end)).unwrap_or("")
 }
 
 /// A place inside a file.
@@ -35,9 +67,15 @@ impl Place {
         Self { source: Rc::clone(&self.source), path: join_key(&self.path, key) }
     }
 
-    /// The place of an item of this list.
+    /// The place of an item of what is left of this list.
     pub(super) fn item(&self, index: usize) -> Self {
+        let index = self.source.pruned.original(&self.path, index);
         Self { source: Rc::clone(&self.source), path: join_item(&self.path, index) }
+    }
+
+    /// Whether nothing at this place or below has the wrong shape.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.source.broken.iter().any(|broken| is_at_or_below(broken, &self.path))
     }
 
     /// A place of the same file, by its path.
@@ -120,6 +158,9 @@ impl Report {
     }
 
     fn push(&mut self, severity: Severity, place: &Place, message: String, hint: String) {
+        if place.source.is_doubtful(&place.path) {
+            return;
+        }
         self.problems.push(Problem {
             severity,
             file: place.source.file.clone(),
@@ -132,6 +173,12 @@ impl Report {
     /// Takes over what another report holds.
     pub(super) fn append(&mut self, other: Self) {
         self.problems.extend(other.problems);
+    }
+
+    /// Takes over what another report holds, but for places that have a problem here.
+    pub(super) fn append_elsewhere(&mut self, other: Self) {
+        let known: BTreeSet<String> = self.paths().into_iter().collect();
+        self.problems.extend(other.problems.into_iter().filter(|problem| !known.contains(&problem.path)));
     }
 
     /// The paths of all problems.
@@ -150,4 +197,6 @@ impl Report {
     }
 }
 
+/// Keys that say how those beside them are read.
+const LEADING: [&str; 7] = ["cluster", "from", "isolation", "kind", "plugin", "token", "with"];
 const SHOWN_CHARS_MAX: usize = 80;

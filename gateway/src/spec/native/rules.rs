@@ -1,27 +1,48 @@
 //! Rules between parts: what is there twice, what does not fit together, what is not used.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::report::{Place, Report};
-use super::{Definitions, policy};
-use crate::model::gateway::{AnalyticsTarget, Gateway};
+use super::{Definitions, policy, raw};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Limits, PluginSpec};
 
-/// Checks the whole. The gateway has no plugins and APIs yet: they are in `all`, with their places.
-pub(super) fn check(gateway: &Gateway, all: &Definitions, root: &Place, report: &mut Report) {
-    addresses(gateway, root, report);
+/// What of the gateway's own settings plugins and APIs are compared with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    instance_memory_bytes_max: u64,
+    analytics: raw::AnalyticsTarget,
+}
+
+impl Settings {
+    pub(super) fn of(file: &raw::File) -> Self {
+        let instance_memory_bytes_max = file.runtime.instance_memory_bytes_max;
+        Self { instance_memory_bytes_max, analytics: file.analytics.target }
+    }
+}
+
+/// Checks the whole, as far as it is there.
+pub(super) fn check(settings: Option<Settings>, all: &Definitions, root: &Place, report: &mut Report) {
     api_ids(all, report);
     listen_paths(all, report);
     let ids = all.apis.iter().map(|(_, api)| api.id.as_str()).collect();
     policy::check(&all.policies, (!all.has_gaps).then_some(&ids), report);
-    if report.has_errors() || all.has_gaps {
-        // What follows compares parts that may be missing or at their defaults because of an error.
+    // A section with an error may be at its defaults.
+    let is_whole = |section: &str| root.key(section).is_whole();
+    if is_whole("plugin_limits") {
+        if let Some(settings) = settings.filter(|_| is_whole("runtime")) {
+            plugin_memory(settings, all, report);
+        }
+        deadlines(all, report);
+    }
+    if let Some(settings) = settings.filter(|_| is_whole("analytics")) {
+        analytics_hooks(settings, all, report);
+    }
+    if all.has_gaps {
+        // What is left out may be what uses a plugin.
         return;
     }
-    plugin_memory(gateway, all, report);
-    deadlines(all, report);
-    analytics_hooks(gateway, all, report);
     unused_plugins(all, report);
     versions_of_policies(all, report);
     patterns_of_counters(all, report);
@@ -30,22 +51,27 @@ pub(super) fn check(gateway: &Gateway, all: &Definitions, root: &Place, report: 
     }
 }
 
-fn addresses(gateway: &Gateway, root: &Place, report: &mut Report) {
-    let mut seen = BTreeMap::new();
-    for (index, listener) in gateway.listeners.iter().enumerate() {
-        let path = format!("listen[{index}]");
-        let before = seen.insert(listener.address, path).filter(|_| listener.address.port() != 0);
-        if let Some(before) = before {
-            let place = root.key("listen").item(index).key("address");
-            report.error(&place, format!("the address is also `{before}`'s"), "remove one of them");
+/// Compares the addresses of listeners, each with its place, with each other and with the control port's.
+pub(super) fn addresses(
+    listeners: &[(Place, SocketAddr)],
+    control: Option<SocketAddr>,
+    root: &Place,
+    report: &mut Report,
+) {
+    let mut seen: BTreeMap<SocketAddr, &Place> = BTreeMap::new();
+    for (place, address) in listeners {
+        if let Some(before) = seen.insert(*address, place).filter(|_| address.port() != 0) {
+            let message = format!("the address is also `{}`'s", before.path());
+            report.error(&place.key("address"), message, "remove one of them");
         }
     }
-    let control = root.key("control").key("address");
-    if gateway.control.address.port() != 0 && seen.contains_key(&gateway.control.address) {
-        report.error(&control, "callers connect to the same address", "give the control port one of its own");
+    let place = root.key("control").key("address");
+    let Some(control) = control else { return };
+    if control.port() != 0 && seen.contains_key(&control) {
+        report.error(&place, "callers connect to the same address", "give the control port one of its own");
     }
-    if !gateway.control.address.ip().to_canonical().is_loopback() {
-        report.warn(&control, "the control port can be reached from other machines", "keep callers away from it");
+    if !control.ip().to_canonical().is_loopback() {
+        report.warn(&place, "the control port can be reached from other machines", "keep callers away from it");
     }
 }
 
@@ -78,8 +104,8 @@ fn listen_paths(all: &Definitions, report: &mut Report) {
     }
 }
 
-fn plugin_memory(gateway: &Gateway, all: &Definitions, report: &mut Report) {
-    let largest = gateway.runtime.instance_memory_bytes_max;
+fn plugin_memory(settings: Settings, all: &Definitions, report: &mut Report) {
+    let largest = settings.instance_memory_bytes_max;
     for (place, plugin) in &all.plugins {
         let bytes = plugin.limits.memory_bytes_max;
         if bytes > largest {
@@ -109,7 +135,7 @@ fn deadlines(all: &Definitions, report: &mut Report) {
     }
 }
 
-fn analytics_hooks(gateway: &Gateway, all: &Definitions, report: &mut Report) {
+fn analytics_hooks(settings: Settings, all: &Definitions, report: &mut Report) {
     for (place, api) in &all.apis {
         if api.hooks.analytics.is_empty() {
             continue;
@@ -117,7 +143,7 @@ fn analytics_hooks(gateway: &Gateway, all: &Definitions, report: &mut Report) {
         let hooks = place.key("hooks").key("analytics");
         if !api.analytics.enabled {
             report.warn(&hooks, "never run: the API records nothing", "set `analytics.enabled: true` in the API");
-        } else if gateway.analytics.target == AnalyticsTarget::Off {
+        } else if settings.analytics == raw::AnalyticsTarget::Off {
             report.warn(&hooks, "never run: records go nowhere", "set the gateway's `analytics.target`");
         }
     }

@@ -84,14 +84,15 @@ fn redis(raw: raw::Redis, place: &Place, report: &mut Report) -> Option<RedisSet
             }
         }
     }
+    let mut is_good = addresses.len() == raw.addresses.len();
     if raw.addresses.len() > 1 && !raw.cluster {
         let hint = "set `cluster: true`, or name one address";
         report.error(&place.key("addresses"), "several addresses, but no cluster", hint);
-        return None;
+        is_good = false;
     }
     if raw.cluster && raw.database != 0 {
         report.error(&place.key("database"), "a cluster has no database but 0", "remove it");
-        return None;
+        is_good = false;
     }
     let backoff_max_ms = raw.backoff_max_ms.max(raw.backoff_min_ms);
     if backoff_max_ms != raw.backoff_max_ms {
@@ -101,7 +102,7 @@ fn redis(raw: raw::Redis, place: &Place, report: &mut Report) -> Option<RedisSet
         Some(tls) => Some(self::tls(&tls, &place.key("tls"), report)?),
         None => None,
     };
-    (addresses.len() == raw.addresses.len()).then(|| RedisSettings {
+    is_good.then(|| RedisSettings {
         addresses,
         cluster: raw.cluster,
         database: raw.database,
@@ -134,17 +135,14 @@ fn tls(raw: &raw::RedisTls, place: &Place, report: &mut Report) -> Option<RedisT
         Some(path) => existing(path, &place.key(name), what, report).map(Some),
         None => Some(None),
     };
-    let authority = file("ca_file", &raw.ca_file, "certificate authority")?;
-    let certificate = file("certificate", &raw.certificate, "certificate")?;
-    let key = file("key", &raw.key, "key")?;
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(RedisTls { authority, certificate: Some((certificate, key)) }),
-        (None, None) => Some(RedisTls { authority, certificate: None }),
-        _ => {
-            report.error(place, "`certificate` and `key` go together", "name both or none");
-            None
-        }
+    let authority = file("ca_file", &raw.ca_file, "certificate authority");
+    let certificate = file("certificate", &raw.certificate, "certificate");
+    let key = file("key", &raw.key, "key");
+    if raw.certificate.is_some() != raw.key.is_some() {
+        report.error(place, "`certificate` and `key` go together", "name both or none");
+        return None;
     }
+    Some(RedisTls { authority: authority?, certificate: certificate?.zip(key?) })
 }
 
 /// Beside the configuration file.

@@ -126,7 +126,7 @@ fn values_of_a_wrong_kind_are_refused_with_an_example() {
     );
     check(&plugin("file: a.wasm, grants: [sessions]"), "error plugins.a.grants[0]: `sessions` is not known here");
     check(&plugin("limits: {}"), "error plugins.a: `file` is missing | The component file");
-    check(&gateway("workers: 1.0"), "error : cannot be used");
+    check(&gateway("workers: 1.0"), "error workers: cannot be used");
 }
 
 #[test]
@@ -388,6 +388,138 @@ fn all_problems_come_at_once() {
             "error apis[0].hooks.pre[1]: there is no plugin `c`",
         ],
     );
+}
+
+/// What has the wrong shape, in the file as a whole or in a part, does not hide what else is wrong.
+#[test]
+fn a_problem_of_shape_hides_no_other_problem() {
+    // In one API: a key that is not known, one that is missing, an item, a value.
+    check_all(
+        "plugins: { a: { file: a.wasm } }\n\
+         apis:\n\
+         - { id: \"a b\", lisen: { path: /x }, upstream: { url: nowhere }, hooks: { pre: [ 7, b ] } }\n\
+         - { id: two, listen: { pth: x, hosts: [ \"a:80\" ] }, upstream: { url: \"http://a\", idle_timeout_ms: 5s } }\n\
+         - { id: three, listen: { path: x }, auth: { plugin: c, require: al, id_extractor: { from: cookie } } }\n",
+        &[
+            "error apis[0]: `listen` is missing",
+            "error apis[0].hooks.pre[0]: expected text or a table of keys",
+            "error apis[0].lisen: unknown key",
+            "error apis[1].listen.pth: unknown key",
+            "error apis[1].listen: `path` is missing",
+            "error apis[1].upstream.idle_timeout_ms: expected a whole number",
+            "error apis[2]: `upstream` is missing",
+            "error apis[2].auth.require: `al` is not known here",
+            "error apis[0].id: `a b` is not an id",
+            "error apis[0].upstream.url: `nowhere` is not an upstream's URL",
+            "error apis[0].hooks.pre[1]: there is no plugin `b`",
+            "error apis[1].listen.hosts[0]: `a:80` is not a host",
+            "error apis[2].listen.path: `x` is not a listen path",
+            "error apis[2].auth.plugin: there is no plugin `c`",
+            "error apis[2].auth.id_extractor: `name` is missing",
+        ],
+    );
+    // In one section: its other keys, and the items after a broken one.
+    check_all(
+        &gateway(
+            "listen: [ 7, { address: a }, { address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:1\" } ]\n\
+             control: { secret: short, zzz: 1 }\nlog: { format: jsn, filter: \"a=b=c\" }\n\
+             trusted_proxies: [ 1, 10.0.0.0/33 ]\nworkers: 1.0",
+        ),
+        &[
+            "error control.zzz: unknown key",
+            "error listen[0]: expected a table of keys",
+            "error log.format: `jsn` is not known",
+            "error trusted_proxies[0]: expected text",
+            "error workers: cannot be used",
+            "error listen[1].address: `a` is not",
+            "error control.secret: is not 8 to 256",
+            "error listen[3].address: the address is also `listen[2]`'s",
+            "error trusted_proxies[1]: `10.0.0.0/33` is not a network",
+            "error log.filter: `a=b=c` is not",
+        ],
+    );
+    // Between parts, where the gateway's own settings or some other part are broken.
+    check_all(
+        "log: { filter: \"a=b=c\" }\n\
+         plugins: { a: { file: a.wasm, limits: { memory_bytes_max: 536870912 } } }\n\
+         apis:\n\
+         - { id: one, listen: { path: /x }, upstream: { url: \"http://a\" }, hooks: { pre: [ c ] } }\n\
+         - { id: two, listen: { path: /y }, upstream: { url: \"http://a\" } }\n\
+         - { id: two, listen: { path: /y/ }, upstream: { url: \"http://a\" } }\n",
+        &[
+            "error apis[0].hooks.pre[0]: there is no plugin `c`",
+            "error log.filter: `a=b=c` is not",
+            "error apis[2].id: `two` is the id of another API",
+            "error apis[2].listen.path: the API with id `two` listens at the same path",
+            "error plugins.a.limits.memory_bytes_max: 536870912 is above",
+        ],
+    );
+    // Within what used to end at its first problem.
+    check_all(
+        &gateway(
+            "store: { kind: redis, redis: { addresses: [ \"a:1\", \"b\" ], database: 70000, tls: { ca_file: none.pem, key: none.pem } } }",
+        ),
+        &[
+            "error store.redis.database: 70000 is out of bounds",
+            "error store.redis.addresses[1]: `b` is not a host",
+            "error store.redis.addresses: several addresses, but no cluster",
+            "error store.redis.tls.ca_file: the certificate authority",
+            "error store.redis.tls.key: the key",
+            "error store.redis.tls: `certificate` and `key` go together",
+        ],
+    );
+}
+
+/// What follows from a problem that was told is not told beside it.
+#[test]
+fn a_problem_of_shape_makes_up_no_other_problem() {
+    check(&api("auth: { plugin: 7, config: { a: 1 } }"), "error apis[0].auth.plugin: expected text");
+    check(&gateway("analytics: { target: file, file: 7 }"), "error analytics.file: expected text");
+    check(&gateway("store: { kind: rdis, redis: {} }"), "error store.kind: `rdis` is not known here");
+    check(&plugin("file: a.wasm, isolation: resue, reuse_calls_max: 5"), "error plugins.a.isolation: `resue`");
+    check(&api("upstream: { url: \"${NOT_SET}\" }"), "error apis[0].upstream.url: the environment variable");
+    check(&gateway("include: [ \"${NOT_SET}/a.yaml\" ]"), "error include[0]: the environment variable");
+    check(&gateway("workers: \"${NOT_SET}\""), "error workers: the environment variable");
+}
+
+#[test]
+fn every_file_is_read_whatever_is_wrong_with_the_others() {
+    let folder = Folder::new();
+    folder.write(
+        "stile.yaml",
+        "workers: 1.0\ninclude: [ 7, none.yaml, broken.yaml, more.yaml ]\npolicies: { file: policies.yaml, tyk_file: tyk, zzz: 1 }\n\
+         plugins: { a: { fil: a.wasm } }\n",
+    );
+    folder.write("broken.yaml", "apis: [");
+    folder.write(
+        "more.yaml",
+        "apis: [ { id: x, listen: { path: x } } ]\npolicies: [ { ids: p, quota: { requests: 0 } } ]",
+    );
+    folder
+        .write("policies.yaml", "policies: [ { id: '', ratee: 1 }, { id: p, rate: { requests: 0, per_seconds: 1 } } ]");
+    folder.write("tyk/one.json", "{");
+    folder.write("tyk/two.json", r#"{ "id": "two", "rate": 3, "hmac_enabled": true }"#);
+    let problems = crate::spec::read(&folder.path("stile.yaml")).expect_err("problems").to_string();
+    for expected in [
+        "stile.yaml: workers: cannot be used",
+        "stile.yaml: include[0]: expected text",
+        "none.yaml: cannot be read",
+        "broken.yaml: not valid YAML",
+        "stile.yaml: policies.zzz: unknown key",
+        "stile.yaml: plugins.a.fil: unknown key",
+        "more.yaml: apis[0].listen.path: `x` is not a listen path",
+        "more.yaml: apis[0]: `upstream` is missing",
+        "more.yaml: policies[0].ids: unknown key",
+        "more.yaml: policies[0].quota.requests: 0 would mean no limit",
+        "policies.yaml: policies[0].ratee: unknown key",
+        "policies.yaml: policies[0].id: `` is not an id",
+        "policies.yaml: policies[1].rate.requests: 0 would mean no limit",
+        "one.json: not valid JSON",
+        "two.json: per: the rate cannot be counted",
+        "two.json: hmac_enabled: requests that are signed",
+    ] {
+        assert!(problems.contains(expected), "{expected} is not in\n{problems}");
+    }
 }
 
 #[test]

@@ -88,7 +88,8 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Puts the environment into every string. Gives the paths that it changed and the problems as (path, sentence).
+/// Puts the environment into every string; one for which that is impossible becomes null. Gives the paths that it changed and
+/// the problems as (path, sentence).
 pub(super) fn expand(
     value: &mut Value,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -114,7 +115,11 @@ impl Expansion<'_> {
                         self.changed.insert(path);
                     }
                 }
-                Err(problem) => self.problems.push((path, problem)),
+                Err(problem) => {
+                    // Nobody knows what it would be.
+                    *value = Value::Null;
+                    self.problems.push((path, problem));
+                }
             },
             Value::Array(items) => {
                 for (index, item) in items.iter_mut().enumerate() {
@@ -172,7 +177,7 @@ mod tests {
         let mut value = Value::String(text.to_owned());
         let environment = |name: &str| (name == "NAME").then(|| "a${NAME}".to_owned());
         let (_, problems) = expand(&mut value, &environment);
-        let found = problems.first().map_or(Ok(value.as_str().expect("a string")), |(_, p)| Err(p.as_str()));
+        let found = problems.first().map_or_else(|| Ok(value.as_str().expect("a string")), |(_, p)| Err(p.as_str()));
         assert_eq!(found, expected, "{text}");
     }
 

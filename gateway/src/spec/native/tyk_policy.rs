@@ -2,19 +2,18 @@
 //!
 //! What is asked for there and not done here is an error where leaving it out would allow more than Tyk does.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::file::{read_text, sibling};
 use super::policy::is_countable;
 use super::report::{Place, Report, Source};
 use crate::model::pattern;
 use crate::model::policy::{Partitions, Policy, PolicyId};
-use crate::model::session::{AccessRight, AllowedUrl, EndpointLimit, Quota, Rate, RateSmoothing};
+use crate::model::session::AccessRight;
+use crate::tyk::policy;
 
 /// Reads a file or folder. `None` for a policy that has a problem.
 pub(super) fn read(path: &Path, place: &Place, report: &mut Report) -> Vec<(Place, Option<Policy>)> {
@@ -53,7 +52,7 @@ fn is_json(file: &Path) -> bool {
 }
 
 fn parse(file: &Path, report: &mut Report) -> Option<(Place, Value)> {
-    let source = Source { file: file.to_owned(), folder: PathBuf::new(), secret: BTreeSet::new() };
+    let source = Source { file: file.to_owned(), ..Source::default() };
     let root = Place::root(Rc::new(source));
     let text = read_text(file).map_err(|reason| report.error(&root, format!("cannot be read: {reason}"), "")).ok()?;
     match serde_json::from_str::<Value>(&text) {
@@ -81,220 +80,71 @@ fn without_nulls(value: &mut Value) {
 }
 
 fn one(value: Value, id: &str, place: Place, report: &mut Report) -> (Place, Option<Policy>) {
-    let policy = match serde_json::from_value::<TykPolicy>(value) {
-        Ok(tyk) => convert(tyk, id, &place, report),
-        Err(error) => {
-            report.error(&place, format!("is no policy of Tyk: {error}"), "");
-            None
-        }
-    };
-    (place, policy)
+    let parsed = PolicyId::parse(id).map_err(|e| report.invalid(&place.key("id"), id, "an id", e, "")).ok();
+    let is_named = parsed.is_some();
+    // One without a good id is looked at all the same.
+    let policy = parsed.or_else(|| PolicyId::parse("unnamed").ok()).and_then(|id| {
+        let not_tyks = |error| report.error(&place, format!("is no policy of Tyk: {error}"), "");
+        policy::of(id, value).map_err(not_tyks).ok()
+    });
+    let problems = policy.as_ref().map(|policy| problems(policy, &place)).unwrap_or_default();
+    let is_good = is_named && problems.is_empty();
+    for (place, message) in problems {
+        report.error(&place, message, "");
+    }
+    (place, policy.filter(|_| is_good))
 }
 
-fn convert(tyk: TykPolicy, id: &str, place: &Place, report: &mut Report) -> Option<Policy> {
-    let parsed = PolicyId::parse(id).map_err(|e| report.invalid(&place.key("id"), id, "an id", e, "")).ok();
+/// What would allow more than in Tyk, or cannot be counted.
+fn problems(policy: &Policy, place: &Place) -> Vec<(Place, String)> {
     let mut problems = Vec::new();
     for key in ["hmac_enabled", "enable_http_signature_validation"] {
-        if tyk.extra.get(key) == Some(&Value::Bool(true)) {
+        if extra(&policy.extra, key) == Some(Value::Bool(true)) {
             problems.push((place.key(key), "requests that are signed are not supported".to_owned()));
         }
     }
-    let TykPartitions { quota, rate_limit, acl, complexity, per_api } = tyk.partitions;
-    let partitions = Partitions { quota, rate_limit, acl, complexity, per_api };
+    let Partitions { quota, rate_limit, acl, complexity, per_api } = policy.partitions;
     let is_partitioned = quota || rate_limit || acl || complexity;
     if per_api && is_partitioned {
         problems.push((place.key("partitions"), "`per_api` stands beside others".to_owned()));
     }
-    if !is_countable(&tyk.limit.rate()) && (rate_limit || !is_partitioned) {
+    if !is_countable(&policy.rate) && (rate_limit || !is_partitioned) {
         problems.push((place.key("per"), "the rate cannot be counted: its period is not above zero".to_owned()));
     }
-    let mut access_rights = Vec::new();
-    for (api, right) in tyk.access_rights {
-        access_rights.push(self::right(api.clone(), right, &place.key("access_rights").key(&api), &mut problems));
+    for right in &policy.access_rights {
+        problems_of_right(right, &place.key("access_rights").key(&right.api_id), &mut problems);
     }
-    let has_problem = !problems.is_empty();
-    for (place, message) in problems {
-        report.error(&place, message, "");
-    }
-    let id = parsed.filter(|_| !has_problem)?;
-    Some(Policy {
-        name: tyk.name,
-        organisation: tyk.org_id,
-        active: tyk.active,
-        inactive: tyk.is_inactive,
-        rate: tyk.limit.rate(),
-        quota: tyk.limit.quota(),
-        max_query_depth: tyk.limit.max_query_depth,
-        access_rights,
-        tags: tyk.tags,
-        metadata: tyk.meta_data,
-        partitions,
-        key_expires_in: tyk.key_expires_in,
-        extra: tyk.extra.into_iter().map(|(name, value)| (name, value.to_string().into_bytes())).collect(),
-        ..Policy::new(id)
-    })
+    problems
 }
 
-fn right(api_id: String, tyk: TykRight, place: &Place, problems: &mut Vec<(Place, String)>) -> AccessRight {
+fn problems_of_right(right: &AccessRight, place: &Place, problems: &mut Vec<(Place, String)>) {
     for key in ["restricted_types", "allowed_types", "field_access_rights", "json_rpc_methods", "mcp_primitives"] {
-        if tyk.extra.get(key).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
+        if extra(&right.extra, key).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
             problems.push((place.key(key), "is not supported, and would allow more if it were left out".to_owned()));
         }
     }
-    if tyk.extra.get("disable_introspection") == Some(&Value::Bool(true)) {
+    if extra(&right.extra, "disable_introspection") == Some(Value::Bool(true)) {
         problems.push((place.key("disable_introspection"), "is not supported".to_owned()));
     }
-    for (index, url) in tyk.allowed_urls.iter().enumerate() {
-        if let Err(error) = pattern::compile(&url.url) {
-            let place = place.key("allowed_urls").item(index).key("url");
+    for (index, url) in right.allowed_urls.iter().enumerate() {
+        let place = place.key("allowed_urls").item(index).key("url");
+        if url.url.is_empty() {
+            problems.push((place, "is missing: every path would match".to_owned()));
+        } else if let Err(error) = pattern::compile(&url.url) {
             problems.push((place, format!("is no regular expression: {error}")));
         }
     }
-    let (rate, quota, depth) = (tyk.limit.rate(), tyk.limit.quota(), tyk.limit.max_query_depth);
-    let endpoints: Vec<EndpointLimit> = tyk
-        .endpoints
-        .into_iter()
-        .flat_map(|endpoint| {
-            let path = endpoint.path;
-            endpoint.methods.into_iter().map(move |method| EndpointLimit {
-                path: path.clone(),
-                method: method.name,
-                rate: method.limit.rate(),
-            })
-        })
-        .collect();
-    if !std::iter::once(&rate).chain(endpoints.iter().map(|endpoint| &endpoint.rate)).all(is_countable) {
+    if right.endpoints.iter().any(|endpoint| endpoint.path.is_empty() || endpoint.method.is_empty()) {
+        problems.push((place.key("endpoints"), "one has no `path`, or a method of it no `name`".to_owned()));
+    }
+    let rates = right.rate.iter().chain(right.endpoints.iter().map(|endpoint| &endpoint.rate));
+    if !rates.into_iter().all(is_countable) {
         problems.push((place.clone(), "a rate cannot be counted: its period is not above zero".to_owned()));
     }
-    AccessRight {
-        api_id,
-        api_name: tyk.api_name,
-        versions: tyk.versions,
-        allowed_urls: tyk.allowed_urls.into_iter().map(|u| AllowedUrl { url: u.url, methods: u.methods }).collect(),
-        rate: (rate != Rate::default()).then_some(rate),
-        quota: (quota != Quota::default()).then_some(quota),
-        max_query_depth: (depth != 0).then_some(depth),
-        allowance_scope: tyk.allowance_scope,
-        endpoints,
-        extra: Vec::new(),
-    }
 }
 
-#[derive(Debug, Deserialize)]
-struct TykPolicy {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    org_id: String,
-    #[serde(default = "yes")]
-    active: bool,
-    #[serde(default)]
-    is_inactive: bool,
-    #[serde(default)]
-    access_rights: BTreeMap<String, TykRight>,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    meta_data: BTreeMap<String, Value>,
-    #[serde(default)]
-    partitions: TykPartitions,
-    #[serde(default)]
-    key_expires_in: i64,
-    #[serde(flatten)]
-    limit: TykLimit,
-    #[serde(flatten)]
-    extra: Map<String, Value>,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TykPartitions {
-    quota: bool,
-    rate_limit: bool,
-    acl: bool,
-    complexity: bool,
-    per_api: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TykLimit {
-    rate: f64,
-    per: f64,
-    throttle_interval: f64,
-    throttle_retry_limit: i32,
-    smoothing: TykSmoothing,
-    quota_max: i64,
-    quota_renewal_rate: i64,
-    max_query_depth: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TykSmoothing {
-    enabled: bool,
-    threshold: i64,
-    trigger: f64,
-    step: i64,
-    delay: i64,
-}
-
-#[derive(Debug, Deserialize)]
-struct TykRight {
-    #[serde(default)]
-    api_name: String,
-    #[serde(default)]
-    versions: Vec<String>,
-    #[serde(default)]
-    allowed_urls: Vec<TykUrl>,
-    #[serde(default)]
-    limit: TykLimit,
-    #[serde(default)]
-    allowance_scope: String,
-    #[serde(default)]
-    endpoints: Vec<TykEndpoint>,
-    #[serde(flatten)]
-    extra: Map<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct TykUrl {
-    url: String,
-    #[serde(default)]
-    methods: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct TykEndpoint {
-    path: String,
-    #[serde(default)]
-    methods: Vec<TykMethod>,
-}
-
-#[derive(Debug, Deserialize)]
-struct TykMethod {
-    name: String,
-    #[serde(default)]
-    limit: TykLimit,
-}
-
-impl TykLimit {
-    fn rate(&self) -> Rate {
-        let TykSmoothing { enabled, threshold, trigger, step, delay } = self.smoothing;
-        Rate {
-            requests: self.rate,
-            per_seconds: self.per,
-            throttle_interval: self.throttle_interval,
-            throttle_retries: self.throttle_retry_limit,
-            smoothing: enabled.then_some(RateSmoothing { threshold, trigger, step, delay_seconds: delay }),
-        }
-    }
-
-    fn quota(&self) -> Quota {
-        Quota { max: self.quota_max, renewal_rate: self.quota_renewal_rate, ..Quota::default() }
-    }
+/// A field that nobody reads.
+fn extra(fields: &[(String, Vec<u8>)], name: &str) -> Option<Value> {
+    let (_, bytes) = fields.iter().find(|(known, _)| known == name)?;
+    serde_json::from_slice(bytes).ok()
 }

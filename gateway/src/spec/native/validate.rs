@@ -23,16 +23,86 @@ impl Shape {
     }
 }
 
+/// A step from a value to one inside it. A list is ordered by its items, and what is inside comes after.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Key(String),
+    Item(usize),
+}
+
+impl Shape {
+    /// What must be taken out of a value that is not what the schema says; what needs it may be wrong then.
+    pub(super) fn cuts(&self, value: &Value) -> Vec<Vec<Step>> {
+        let mut cuts = Vec::new();
+        for error in self.validator.iter_errors(value) {
+            self.cuts_of(&error, value, &mut cuts);
+        }
+        cuts
+    }
+
+    fn cuts_of(&self, error: &ValidationError<'_>, value: &Value, cuts: &mut Vec<Vec<Step>>) {
+        let here = steps(error.instance_path().as_str(), value);
+        match error.kind() {
+            Kind::AdditionalProperties { unexpected } => {
+                let below = |key: &String| here.iter().cloned().chain([Step::Key(key.clone())]).collect();
+                cuts.extend(unexpected.iter().map(below));
+            }
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match self.meant(context, error) {
+                Some(errors) => errors.iter().for_each(|error| self.cuts_of(error, value, cuts)),
+                None => cuts.push(here),
+            },
+            _ => cuts.push(here),
+        }
+    }
+
+    /// What is wrong with the one of several shapes that was meant, by its kind; nothing for a list of words.
+    fn meant<'e, 'i>(
+        &self,
+        branches: &'e [Vec<ValidationError<'i>>],
+        error: &ValidationError<'_>,
+    ) -> Option<&'e Vec<ValidationError<'i>>> {
+        if self.schema.pointer(error.schema_path().as_str()).is_some_and(|branches| !words_of(branches).is_empty()) {
+            return None;
+        }
+        let here = error.instance_path().as_str();
+        let is_wrong_kind =
+            |e: &ValidationError<'_>| matches!(e.kind(), Kind::Type { .. }) && e.instance_path().as_str() == here;
+        branches.iter().find(|errors| !errors.iter().any(is_wrong_kind))
+    }
+}
+
+/// The steps of a JSON pointer.
+fn steps(pointer: &str, value: &Value) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut value = value;
+    for token in pointer.split('/').skip(1) {
+        let key = token.replace("~1", "/").replace("~0", "~");
+        let (step, next) = match value {
+            Value::Array(items) => {
+                let index = key.parse().unwrap_or(usize::MAX);
+                (Step::Item(index), items.get(index))
+            }
+            _ => {
+                let next = value.get(&key);
+                (Step::Key(key), next)
+            }
+        };
+        steps.push(step);
+        value = next.unwrap_or(&Value::Null);
+    }
+    steps
+}
+
 /// Notes every way in which `value` is not what the schema says.
 pub(super) fn validate(shape: &Shape, value: &Value, root: &Place, report: &mut Report) {
-    let check = Check { schema: &shape.schema, value, root };
+    let check = Check { shape, value, root };
     for error in shape.validator.iter_errors(value) {
         check.note(&error, report);
     }
 }
 
 struct Check<'c> {
-    schema: &'c Value,
+    shape: &'c Shape,
     value: &'c Value,
     root: &'c Place,
 }
@@ -93,14 +163,11 @@ impl Check<'_> {
         error: &ValidationError<'_>,
         report: &mut Report,
     ) {
-        let words = self.schema.pointer(error.schema_path().as_str()).map(words_of).unwrap_or_default();
+        let words = self.shape.schema.pointer(error.schema_path().as_str()).map(words_of).unwrap_or_default();
         if !words.is_empty() {
             return wrong_word(place, found, words, report);
         }
-        let here = error.instance_path().as_str();
-        let is_wrong_kind =
-            |e: &ValidationError<'_>| matches!(e.kind(), Kind::Type { .. }) && e.instance_path().as_str() == here;
-        match branches.iter().find(|errors| !errors.iter().any(is_wrong_kind)) {
+        match self.shape.meant(branches, error) {
             Some(errors) => errors.iter().for_each(|e| self.note(e, report)),
             None => {
                 let kinds = branches.iter().flatten().filter_map(|e| match e.kind() {
@@ -117,29 +184,15 @@ impl Check<'_> {
     /// What stands in the schema beside the keyword that failed.
     fn sibling(&self, error: &ValidationError<'_>, keyword: &str) -> Option<&Value> {
         let (parent, _) = error.schema_path().as_str().rsplit_once('/')?;
-        self.schema.pointer(parent)?.get(keyword)
+        self.shape.schema.pointer(parent)?.get(keyword)
     }
 
     /// A JSON pointer as we write paths.
     fn path(&self, pointer: &str) -> String {
-        let mut path = String::new();
-        let mut value = self.value;
-        for token in pointer.split('/').skip(1) {
-            let key = token.replace("~1", "/").replace("~0", "~");
-            let next = match value {
-                Value::Array(items) => {
-                    let index = key.parse().unwrap_or(usize::MAX);
-                    path = join_item(&path, index);
-                    items.get(index)
-                }
-                _ => {
-                    path = join_key(&path, &key);
-                    value.get(&key)
-                }
-            };
-            value = next.unwrap_or(&Value::Null);
-        }
-        path
+        steps(pointer, self.value).iter().fold(String::new(), |path, step| match step {
+            Step::Key(key) => join_key(&path, key),
+            Step::Item(index) => join_item(&path, *index),
+        })
     }
 }
 

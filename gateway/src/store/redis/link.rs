@@ -17,9 +17,9 @@ use super::client::{Client, Connection};
 use super::listen;
 use super::question::Question;
 use crate::model::store::RedisSettings;
-use crate::store::Numbers;
 use crate::store::error::{OpenError, StoreError};
 use crate::store::event::Events;
+use crate::store::{Numbers, StoreTrouble};
 
 /// The way to Redis. Dropping it ends its thread.
 pub(super) struct Link {
@@ -58,6 +58,10 @@ impl Link {
         let (_alive, stop) = watch::channel(());
         let outside = listen::start(shared.clone(), settings, events.clone(), stop)?;
         Ok(Self { shared, outside, _alive })
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        self.shared.circuit.trouble()
     }
 
     pub(super) async fn ask(&self, question: Question) -> Result<Value, StoreError> {
@@ -202,7 +206,7 @@ fn is_unknown_script(error: &RedisError) -> bool {
 }
 
 /// What a server said no to is about one record; everything else means that it is away.
-fn typed(error: &RedisError) -> StoreError {
+pub(super) fn typed(error: &RedisError) -> StoreError {
     let text = crate::telemetry::text::escaped(&error.to_string(), ERROR_BYTES_MAX).into_owned();
     match error.code() {
         Some("OOM") => StoreError::Full("redis is at its `maxmemory`"),

@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::CHANNEL;
-use super::link::Shared;
+use super::link::{Shared, typed};
 use super::question::Question;
 use crate::model::store::RedisSettings;
-use crate::store::error::OpenError;
+use crate::store::error::{OpenError, StoreError};
 use crate::store::event::{Event, Events};
 
 /// Starts the thread. It ends when the sender of `stop` is dropped.
@@ -50,6 +50,7 @@ async fn hear(shared: &Shared, events: &Events, mut backoff: Backoff, ping_inter
         match subscribed {
             Ok(Ok((sink, stream))) => {
                 backoff.reset();
+                shared.circuit.answered();
                 // First what was kept from before is dropped, then what is read from now on may be kept.
                 events.tell(Event::Lost);
                 events.set_whole(true);
@@ -59,8 +60,17 @@ async fn hear(shared: &Shared, events: &Events, mut backoff: Backoff, ping_inter
                 shared.numbers.subscriptions_lost.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("subscription to redis was lost: sessions are read from the store until it is back");
             }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe to redis"),
-            Err(_) => tracing::debug!("cannot subscribe to redis in time"),
+            Ok(Err(error)) => {
+                // So a gateway without requests knows too that the server is away. What the server says no to is another matter.
+                if error.is_io_error() {
+                    shared.circuit.failed(&typed(&error));
+                }
+                tracing::debug!(%error, "cannot subscribe to redis");
+            }
+            Err(_) => {
+                shared.circuit.failed(&StoreError::Deadline(shared.deadline));
+                tracing::debug!("cannot subscribe to redis in time");
+            }
         }
         backoff.wait().await;
     }

@@ -1,10 +1,7 @@
 //! Real Redis servers: alone, with TLS, as a cluster. Each ends with its test.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use super::bench::Folder;
 use super::process::Redis;
 use crate::model::store::{RedisClock, RedisSettings, RedisTls};
 
@@ -26,31 +23,9 @@ impl Server {
     }
 
     pub(super) fn with_tls() -> Self {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("the names are good");
-        let folder = Folder::new();
-        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
-        std::fs::write(&certificate, made.cert.pem()).expect("the folder is ours");
-        std::fs::write(&key, made.signing_key.serialize_pem()).expect("the folder is ours");
-        let text = |path: &PathBuf| path.to_str().expect("our names are text").to_owned();
-        let (certificate_file, key_file) = (text(&certificate), text(&key));
-        let arguments = move |port: u16| {
-            let port = port.to_string();
-            let files = ["--tls-cert-file", &certificate_file, "--tls-key-file", &key_file];
-            let more = [
-                "--tls-ca-cert-file",
-                &certificate_file,
-                "--tls-auth-clients",
-                "no",
-                "--port",
-                "0",
-                "--tls-port",
-                &port,
-            ];
-            files.iter().chain(&more).map(|&argument| argument.to_owned()).collect()
-        };
-        let tls = RedisTls { authority: Some(certificate), certificate: None };
-        Self::of(Redis::with(folder, arguments), Some(tls))
+        let process = Redis::with_tls();
+        let authority = process.authority().map(std::path::Path::to_owned);
+        Self::of(process, Some(RedisTls { authority, certificate: None }))
     }
 
     fn of(process: Redis, tls: Option<RedisTls>) -> Self {
@@ -114,41 +89,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn start() -> Self {
-        let arguments = |port: u16| {
-            let port = port.to_string();
-            [
-                "--port",
-                &port,
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-node-timeout",
-                "5000",
-            ]
-            .map(str::to_owned)
-            .to_vec()
-        };
-        let nodes: Vec<Server> = (0..3).map(|_| Server::of(Redis::with(Folder::new(), arguments), None)).collect();
-        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
-        let made = Command::new("redis-cli")
-            .args(["--cluster", "create"])
-            .args(addresses)
-            .arg("--cluster-yes")
-            .output()
-            .expect("redis-cli is installed");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        for node in &nodes {
-            let is_ok = || {
-                let info = node.tell(redis::cmd("CLUSTER").arg("INFO"));
-                let text: String = redis::from_redis_value(info).expect("it is text");
-                text.contains("cluster_state:ok")
-            };
-            // It tells nobody when it has heard of the others.
-            while !is_ok() {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+        let nodes = Redis::cluster().into_iter().map(|node| Server::of(node, None)).collect();
         Self { nodes }
     }
 

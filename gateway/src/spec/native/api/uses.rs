@@ -41,14 +41,19 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
                     report.error(&place.key(key), "belongs to a plugin, and there is none", "name it under `plugin`");
                 }
             }
-            None
+            Some(None)
         }
         Some(plugin) => {
             let full =
                 raw::FullUse { plugin, function: raw.function, config: raw.config, on_failure: raw::OnFailure::Reject };
-            Some(hook(full, plugins, place, report)?)
+            hook(full, plugins, place, report).map(Some)
         }
     };
+    let extractor = match &raw.id_extractor {
+        None => Some(None),
+        Some(raw) => raw_extractor::convert(raw, &place.key("id_extractor"), report).map(Some),
+    };
+    let plugin = plugin?;
     let by = match (raw.token.unwrap_or(plugin.is_none()), plugin) {
         (true, None) => AuthBy::Token,
         (false, Some(plugin)) => AuthBy::Plugin(plugin),
@@ -68,14 +73,10 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
             return None;
         }
     };
-    let extractor = match &raw.id_extractor {
-        None => None,
-        Some(raw) => Some(raw_extractor::convert(raw, &place.key("id_extractor"), report)?),
-    };
     let policies =
         if raw.policies.iter().any(|id| id == "*") { PolicyGrant::All } else { PolicyGrant::Only(raw.policies) };
     Some(Auth::Keyed(Box::new(Keyed {
-        extractor,
+        extractor: extractor?,
         policies,
         by,
         credential: credential?,

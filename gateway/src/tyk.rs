@@ -3,11 +3,11 @@
 //! Values of a stranger: a field of the wrong type makes the record unreadable, a field that is not known survives.
 
 mod fields;
-pub(super) mod policy;
+pub mod policy;
 mod rights;
-pub(super) mod session;
+pub mod session;
 
 /// A record is not what Tyk or we write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct JsonInvalid(pub(super) String);
+pub struct JsonInvalid(String);

@@ -9,8 +9,22 @@ use crate::model::policy::{Partitions, Policy, PolicyId};
 use crate::model::session::Quota;
 
 /// The policy that was kept under this id.
-pub(in crate::store) fn read(id: PolicyId, bytes: &[u8]) -> Result<Policy, JsonInvalid> {
-    let mut fields = Fields::parse(bytes)?;
+///
+/// # Errors
+/// It is not JSON, or a field has the wrong type.
+pub fn read(id: PolicyId, bytes: &[u8]) -> Result<Policy, JsonInvalid> {
+    of_fields(id, Fields::parse(bytes)?)
+}
+
+/// The policy of a value, such as one of a map by id.
+///
+/// # Errors
+/// A field has the wrong type.
+pub fn of(id: PolicyId, value: Value) -> Result<Policy, JsonInvalid> {
+    of_fields(id, Fields::of(value, "policy")?)
+}
+
+fn of_fields(id: PolicyId, mut fields: Fields) -> Result<Policy, JsonInvalid> {
     fields.take("id");
     let quota = rights::quota(&mut fields)?;
     Ok(Policy {
@@ -33,12 +47,12 @@ pub(in crate::store) fn read(id: PolicyId, bytes: &[u8]) -> Result<Policy, JsonI
 }
 
 /// The policy as it is kept.
-pub(in crate::store) fn write(policy: &Policy) -> Vec<u8> {
+pub fn write(policy: &Policy) -> Vec<u8> {
     value(policy).to_string().into_bytes()
 }
 
 /// The policy as it is shown.
-pub(in crate::store) fn value(policy: &Policy) -> Value {
+pub fn value(policy: &Policy) -> Value {
     let ours: Vec<&str> =
         rights::RATE.iter().chain(&rights::QUOTA).chain(OURS).filter(|name| **name != "smoothing").copied().collect();
     let mut object = Object::with_extra(&policy.extra, &ours);

@@ -10,7 +10,10 @@ use crate::model::session::{PostExpiryAction, Session};
 use crate::model::time;
 
 /// The session that was kept; its `key_id` is not in the JSON and stays empty.
-pub(in crate::store) fn read(bytes: &[u8]) -> Result<Session, JsonInvalid> {
+///
+/// # Errors
+/// It is not JSON, or a field has the wrong type.
+pub fn read(bytes: &[u8]) -> Result<Session, JsonInvalid> {
     let mut fields = Fields::parse(bytes)?;
     fields.take(HASH);
     let mut policies = fields.texts("apply_policies")?;
@@ -54,14 +57,14 @@ pub(in crate::store) fn read(bytes: &[u8]) -> Result<Session, JsonInvalid> {
 }
 
 /// The session as it is kept, with the name of its key's hash beside it.
-pub(in crate::store) fn write(session: &Session, algorithm: HashAlgorithm) -> Vec<u8> {
+pub fn write(session: &Session, algorithm: HashAlgorithm) -> Vec<u8> {
     let mut object = object(session);
     object.put(HASH, algorithm.as_str());
     object.finish().to_string().into_bytes()
 }
 
 /// The session as it is shown.
-pub(in crate::store) fn value(session: &Session) -> Value {
+pub fn value(session: &Session) -> Value {
     object(session).finish()
 }
 
