@@ -406,3 +406,57 @@ fn number(value: &[u8]) -> Option<i64> {
 fn cost(key: &str, value: &Bytes) -> u64 {
     u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX).saturating_add(OVERHEAD_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDE: KvLimits = KvLimits { keys_max: 100, key_bytes_max: 100, value_bytes_max: 100, bytes_max: 10_000 };
+
+    /// What is to be written: a value, or nothing where the row goes.
+    fn taken(values: &Values) -> Vec<(String, Option<Bytes>)> {
+        let (changes, _) = values.take_changes(u64::MAX);
+        let rows = changes.into_iter().flat_map(|changes| changes.rows);
+        let mut rows: Vec<_> = rows.map(|(key, entry)| (key.to_string(), entry.map(|entry| entry.value))).collect();
+        rows.sort();
+        rows
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_as_it_is_then() {
+        let values = Arc::new(Values::journaled(Clock::manual(0), 10_000));
+        let held = values.space("orders/a", WIDE);
+        for key in ["changed", "deleted", "same"] {
+            held.set(key, Bytes::from_static(b"1"), None).expect("there is room");
+        }
+        let (changes, is_all) = values.take_changes(u64::MAX);
+        assert!(is_all && !values.is_changed());
+        held.set("changed", Bytes::from_static(b"2"), None).expect("there is room");
+        held.delete("deleted");
+        values.put_back(changes);
+        assert!(values.is_changed());
+        assert_eq!(values.writes_failed(), 1);
+        let one = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let expected = [("changed", one("2")), ("deleted", None), ("same", one("1"))];
+        assert_eq!(taken(&values), expected.map(|(key, value)| (key.to_owned(), value)));
+        assert_eq!(taken(&values), []);
+    }
+
+    #[test]
+    fn keys_that_come_and_go_between_two_writes_leave_nothing_to_write() {
+        let values = Arc::new(Values::journaled(Clock::manual(0), 10_000));
+        let held = values.space("orders/a", WIDE);
+        held.increment("kept", 1, None).expect("there is room");
+        taken(&values);
+        for number in 0..1_000 {
+            held.increment(&number.to_string(), 1, None).expect("there is room");
+            held.delete(&number.to_string());
+        }
+        for _ in 0..3 {
+            held.delete("kept");
+            held.increment("kept", 1, None).expect("there is room");
+        }
+        held.delete("kept");
+        assert_eq!(taken(&values), [("kept".to_owned(), None)]);
+    }
+}
