@@ -1,4 +1,5 @@
-//! The control port: is it alive, is it ready, what does it count; and, with the secret, keys and policies as in Tyk.
+//! The control port: is it alive, is it ready, what does it count; and, with the secret, keys and policies as in Tyk, and what
+//! is loaded.
 //!
 //! On a thread of its own, so that it answers when the serving threads are busy.
 
@@ -7,6 +8,7 @@ mod audit;
 mod control;
 mod health;
 mod keys;
+mod loaded;
 mod policies;
 mod request;
 mod secret;
@@ -27,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::answer::Answer;
 pub use self::control::{Control, ControlNumbers, OrganisationOf};
+pub use self::loaded::Loaded;
 pub use self::secret::{NoRandom, Secret};
 
 /// A bound control port that does not answer yet.
@@ -160,10 +163,10 @@ async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stoppe
 
 async fn respond(request: Request<Incoming>, remote: SocketAddr, state: &AdminState) -> Answer {
     let path = request.uri().path().to_owned();
-    match path.strip_prefix("/tyk/") {
-        Some(path) => control::answer(&state.control, remote, request, path).await,
-        None => health::answer(request.method(), &path, state),
+    if path.starts_with("/tyk/") || path.starts_with("/stile/") {
+        return control::answer(&state.control, remote, request, &path).await;
     }
+    health::answer(request.method(), &path, state)
 }
 
 const CONNECTIONS_MAX: usize = 64;

@@ -17,10 +17,11 @@ use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
-use crate::admin::{Admin, AdminHandle, AdminState, Control, NoRandom, Readiness, Secret};
+use crate::admin::{Admin, AdminHandle, AdminState, Control, Loaded, NoRandom, Readiness, Secret};
 use crate::analytics::{Sink, SinkError};
 use crate::clock::Clock;
-use crate::live::{Live, Snapshot};
+use crate::live::reload::{self, Reloader, Stamps};
+use crate::live::{Builder, Effect, Live, Problem, Snapshot};
 use crate::model::gateway::Gateway;
 use crate::model::store::Away;
 use crate::net::client::TrustedProxies;
@@ -99,7 +100,9 @@ pub fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared, StartError>
             .ok()
     });
     let metrics = Metrics::new();
-    let loader = Loader { engine, cache, store: store.clone(), metrics, workers: gateway.workers };
+    let (instances, generations) = (Arc::default(), Arc::default());
+    let loader =
+        Loader { engine, cache, store: store.clone(), metrics, workers: gateway.workers, instances, generations };
     Ok(Prepared { loader, machine, choice })
 }
 
@@ -112,6 +115,7 @@ pub struct Running {
     /// Its metrics.
     pub metrics: Metrics,
     live: Live,
+    reloader: Option<Reloader>,
     store: Store,
     sink: Sink,
     admin: Option<AdminHandle>,
@@ -119,6 +123,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<Summary>>,
     certificates: Option<JoinHandle<()>>,
+    reloading: Option<JoinHandle<()>>,
 }
 
 /// How a gateway ended.
@@ -132,6 +137,7 @@ pub struct Drained {
 
 /// Starts a gateway: loads plugins, takes addresses, serves. `step` is told the name of each plugin before it loads.
 pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result<Running, StartError> {
+    let stamps = Stamps::of(&gateway.sources);
     let store = state::open(gateway, clock)?;
     let Prepared { loader, machine, choice } = prepare(gateway, &store)?;
     let files = raise_file_limit();
@@ -165,7 +171,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
             tracing::warn!(target: "stile::start", "{line}");
         }
     }
-    let snapshot = Snapshot::build(gateway, &loader, step)?;
+    let (snapshot, _) = Builder::new(&loader).build(gateway, step)?;
     for problem in &snapshot.problems {
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
@@ -178,13 +184,32 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let admin = Admin::bind(gateway.control.address)
         .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
     let upstreams = Arc::new(upstream::Shared::default());
-    let control = control(gateway, &live, (&store, &policies), clock)?;
+    let (stop, _) = watch::channel(false);
+    // Without a file there is nothing to read again.
+    let (reloader, reloading) = if gateway.sources.is_empty() {
+        (None, None)
+    } else {
+        let parts = reload::Parts {
+            gateway: gateway.clone(),
+            stamps,
+            live: live.clone(),
+            loader: loader.clone(),
+            policies: policies.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+        };
+        let (reloader, thread) = reload::start(parts, stop.subscribe()).map_err(StartError::Thread)?;
+        (Some(reloader), Some(thread))
+    };
+    let control = control(gateway, (&live, reloader.as_ref()), (&store, &policies), clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
     counters::register_store(&loader.metrics, &store, &sessions);
     counters::register_control(&loader, &control);
+    if let Some(reloader) = &reloader {
+        counters::register_reloads(&loader.metrics, reloader);
+    }
 
     let is_draining = Arc::new(AtomicBool::new(false));
-    let (stop, _) = watch::channel(false);
     let certificates = watch_certificates(server.certificates, &stop)?;
     let trusted = Arc::new(TrustedProxies::new(gateway.trusted_proxies.clone()));
     let mut workers = Vec::new();
@@ -212,7 +237,21 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let admin = admin.serve(state).map_err(StartError::Thread)?;
     let (addresses, metrics) = (server.addresses, loader.metrics.clone());
     let admin = Some(admin);
-    Ok(Running { addresses, found, metrics, live, store, sink, admin, is_draining, stop, workers, certificates })
+    Ok(Running {
+        addresses,
+        found,
+        metrics,
+        live,
+        reloader,
+        store,
+        sink,
+        admin,
+        is_draining,
+        stop,
+        workers,
+        certificates,
+        reloading,
+    })
 }
 
 impl Running {
@@ -224,6 +263,11 @@ impl Running {
     /// Where keys, policies and counters are kept.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Has definitions and plugin files read again; none where the gateway was not started from a file.
+    pub fn reloader(&self) -> Option<&Reloader> {
+        self.reloader.as_ref()
     }
 
     /// What is served now.
@@ -249,6 +293,10 @@ impl Running {
         if let Some(watcher) = self.certificates.take() {
             // It only looks at files; there is nothing to learn from how it ended.
             let _ = watcher.join();
+        }
+        if let Some(reloading) = self.reloading.take() {
+            // What it served is not served any more.
+            let _ = reloading.join();
         }
         drained.records_lost = self.sink.close(SINK_CLOSE_TIMEOUT);
         self.admin.take();
@@ -337,7 +385,7 @@ impl WorkerParts {
 /// What the control port keeps keys and policies with. A secret that nobody configured is made, and told this once.
 fn control(
     gateway: &Gateway,
-    live: &Live,
+    (live, reloader): (&Live, Option<&Reloader>),
     (store, policies): (&Store, &PolicyCache),
     clock: &Clock,
 ) -> Result<Control, NoRandom> {
@@ -353,6 +401,7 @@ fn control(
         }
     };
     let live = live.clone();
+    let loaded = Loaded { live: live.clone(), reloader: reloader.cloned() };
     Ok(Control {
         store: store.clone(),
         policies: policies.clone(),
@@ -362,9 +411,9 @@ fn control(
         body_bytes_max: gateway.control.body_bytes_max,
         organisation: Arc::new(move |id| {
             let snapshot = live.snapshot();
-            let plan = snapshot.plans.iter().find(|plan| plan.api.id.as_str() == id)?;
-            Some(plan.api.organisation.clone())
+            Some(snapshot.plan(id)?.api.organisation.clone())
         }),
+        loaded: Some(loaded),
         numbers: Arc::default(),
     })
 }
@@ -384,16 +433,24 @@ fn admin_state(
             let trouble = store.trouble();
             // Otherwise callers that are known are served without it, and sending them elsewhere would help nobody.
             let is_refusing = matches!(trouble, Some(StoreTrouble::Away { .. })) && away == Away::Deny;
-            let problems = snapshot.problems.iter().map(|p| (p.place.clone(), p.reason.clone()));
+            let is_served = snapshot.problems.iter().all(|problem| problem.effect == Effect::Outdated);
+            let problems = snapshot.problems.iter().map(|p| (p.place.clone(), shown(p)));
             let of_store = trouble.map(|trouble| ("store".to_owned(), trouble.to_string()));
             Readiness {
-                is_ready: !is_draining && !is_refusing && snapshot.problems.is_empty(),
+                is_ready: !is_draining && !is_refusing && is_served,
                 is_draining,
                 details: problems.chain(of_store).collect(),
             }
         }),
         metrics: Arc::new(move || metrics.render()),
         control,
+    }
+}
+
+fn shown(problem: &Problem) -> String {
+    match problem.effect {
+        Effect::Unserved => problem.reason.clone(),
+        Effect::Outdated => format!("{} (what was there before is used)", problem.reason),
     }
 }
 

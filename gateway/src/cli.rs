@@ -6,6 +6,7 @@ mod inspect;
 mod key;
 mod policy;
 pub mod progress;
+mod reload;
 mod serve;
 mod table;
 
@@ -33,7 +34,7 @@ enum Command {
     #[command(after_long_help = "Examples:\n  stile check\n  stile check -c stile.toml --deny-warnings\n  \
                                  stile check --explain")]
     Check(CheckArgs),
-    /// Look at plugin files.
+    /// Look at plugin files, and at what a running gateway has loaded.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Make, show, change and delete keys of a running gateway.
@@ -42,6 +43,12 @@ enum Command {
     /// Show, put and delete policies of a running gateway.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Have a running gateway read its definitions and plugin files again.
+    #[command(
+        after_long_help = "Examples:\n  stile reload\n  stile reload --group\n\nFiles are watched too, and SIGHUP does the \
+                                 same. What cannot be used leaves what runs as it was; then the exit code is 1."
+    )]
+    Reload(reload::ReloadArgs),
     /// Print the JSON Schema of the configuration file.
     #[command(after_long_help = "Example:\n  stile schema > stile.schema.json\n\nAn editor with YAML support uses it \
                                  after this first line of stile.yaml:\n  # yaml-language-server: $schema=stile.schema.json")]
@@ -87,6 +94,12 @@ enum PluginCommand {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// List the plugins of a running gateway: which version of each is used, and what is wrong with its file.
+    #[command(after_long_help = "Example:\n  stile plugin list")]
+    List {
+        #[command(flatten)]
+        control: control::ControlArgs,
     },
 }
 
@@ -147,8 +160,10 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Serve(config) => serve::serve(&config.path()?, &mut io::stderr()),
         Command::Check(args) => check::check(&args.config.path()?, args.explain, args.deny_warnings, out),
         Command::Plugin(PluginCommand::Inspect { file, json }) => inspect::inspect(&file, json, out),
+        Command::Plugin(PluginCommand::List { control }) => reload::plugins(&control, out),
         Command::Key(command) => key::run(command, out),
         Command::Policy(command) => policy::run(command, out),
+        Command::Reload(args) => reload::run(&args, out),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&crate::spec::schema()).map_err(Failure::run)?;
             writeln!(out, "{schema}").map_err(Failure::Output)
@@ -187,10 +202,11 @@ Examples:
   stile serve -c gateway.toml     serve with another one
   stile plugin inspect a.wasm     what does this plugin want?
   stile key create --api orders   let somebody in
+  stile reload                    take up changed files now
 
 Environment:
   STILE_CONFIG           the configuration file of `check` and `serve`, where --config is not given
-  STILE_CONTROL          the control port that `key` and `policy` ask, such as http://127.0.0.1:8081
+  STILE_CONTROL          the control port that `key`, `policy` and `reload` ask, such as http://127.0.0.1:8081
   STILE_CONTROL_SECRET   its secret
   NO_COLOR               set and not empty: no colours
   and each variable that the configuration names as ${NAME}

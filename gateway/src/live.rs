@@ -1,39 +1,68 @@
 //! The snapshot that requests are answered from: built from a configuration, swapped as a whole.
 //!
-//! An API that cannot be built answers 503 for itself alone; its neighbours are none the wiser.
+//! A request keeps the plan that it began with. An API that cannot be built stays as it was, or answers 503 for itself alone
+//! where there was none; its neighbours are none the wiser.
 
-use std::collections::HashMap;
+mod build;
+pub mod reload;
+mod report;
+mod watch;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::model::api::Listen;
-use crate::model::gateway::Gateway;
+pub use self::build::Builder;
+pub use self::report::{Outcome, Report, Versions};
+use crate::files::Stamp;
 use crate::model::id::PluginName;
-use crate::model::plugin::Hook;
+use crate::model::plugin::PluginSpec;
 use crate::pipeline::Apis;
-use crate::pipeline::plan::{Plan, PlanError, Routed};
+use crate::pipeline::plan::Plan;
 use crate::plugin::failure::LoadError;
-use crate::plugin::load::{ApiFacts, Generation, Loader};
+use crate::plugin::load::{Digest, Generation};
 use crate::plugin::pool::Pool;
-use crate::router::{Conflict, Router};
 
 /// The current snapshot. Cheap to clone.
 #[derive(Clone)]
 pub struct Live(Arc<ArcSwap<Snapshot>>);
 
 /// Everything that requests are answered from, of one moment.
+#[derive(Clone)]
 pub struct Snapshot {
     /// APIs by host and path.
     pub apis: Arc<Apis>,
     /// The plans of the APIs that are served.
     pub plans: Vec<Arc<Plan>>,
-    /// The plugins that loaded.
-    pub plugins: Vec<Arc<Generation>>,
+    /// The plugins of the configuration.
+    pub plugins: Vec<Plugin>,
     /// Instances, by plugin, API and configuration.
     pub pools: Vec<Arc<Pool>>,
-    /// What is not served, and why.
+    /// What is not in order, and why.
     pub problems: Vec<Problem>,
+}
+
+/// A plugin of the configuration.
+#[derive(Clone)]
+pub struct Plugin {
+    /// Its name.
+    pub name: PluginName,
+    /// The version that new plans use; none where it never loaded.
+    pub generation: Option<Arc<Generation>>,
+    /// Why its file, as it is now, is not used.
+    pub refused: Option<Refused>,
+    /// What the file looked like when it was read last.
+    stamp: Option<Stamp>,
+}
+
+/// What of a plugin was tried and is not used.
+#[derive(Clone)]
+pub struct Refused {
+    /// Why.
+    pub error: LoadError,
+    /// Its file's content, where it could be read.
+    pub digest: Option<Digest>,
+    spec: PluginSpec,
 }
 
 /// A plugin or an API that is not in order.
@@ -43,6 +72,17 @@ pub struct Problem {
     pub place: String,
     /// What is wrong.
     pub reason: String,
+    /// What that means for requests.
+    pub effect: Effect,
+}
+
+/// What a problem means for requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Something is not served.
+    Unserved,
+    /// What was there before goes on.
+    Outdated,
 }
 
 impl Live {
@@ -60,84 +100,29 @@ impl Live {
     pub fn apis(&self) -> Arc<Apis> {
         self.0.load().apis.clone()
     }
+
+    /// Requests that begin from now on are answered from this one.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
 }
 
 impl Snapshot {
-    /// Loads the plugins and makes the plans. `step` is told the name of each plugin before it loads.
-    ///
-    /// Only two APIs on one host and path end it; whatever else is wrong is a problem of its API alone.
-    pub fn build(gateway: &Gateway, loader: &Loader, mut step: impl FnMut(&str)) -> Result<Self, Conflict> {
-        let mut problems = Vec::new();
-        let mut loaded: HashMap<PluginName, Result<Arc<Generation>, LoadError>> = HashMap::new();
-        for spec in &gateway.plugins {
-            step(spec.name.as_str());
-            let generation = loader.load(spec);
-            match &generation {
-                Ok(generation) => {
-                    let version = &generation.description.version;
-                    loader.metrics.plugin_loaded(
-                        &spec.name,
-                        version,
-                        &generation.digest.short(),
-                        generation.compile_time,
-                    );
-                }
-                Err(error) => {
-                    loader.metrics.plugin_load_failed(&spec.name);
-                    problems.push(Problem { place: format!("plugins.{}", spec.name), reason: error.to_string() });
-                }
-            }
-            loaded.insert(spec.name.clone(), generation);
-        }
-        let mut plans = Vec::new();
-        let mut pools = Vec::new();
-        let mut routes: Vec<(&Listen, Routed)> = Vec::new();
-        for api in &gateway.apis {
-            let facts = Arc::new(ApiFacts::from(api));
-            // Uses of one plugin with one configuration share a pool, but never across APIs.
-            let mut pools_of_api = Vec::new();
-            let plan = Plan::for_api(api, &loader.metrics, |hook, _, hook_use| {
-                let generation = match loaded.get(&hook_use.plugin) {
-                    Some(Ok(generation)) => generation,
-                    Some(Err(error)) => return Err(error.clone()),
-                    None => {
-                        let reason = "is not declared under `plugins`".to_owned();
-                        return Err(LoadError::Resources { plugin: hook_use.plugin.clone(), reason });
-                    }
-                };
-                loader.prepare(generation, &facts, hook, hook_use, &mut pools_of_api)
-            });
-            let routed = match plan {
-                Ok(plan) => {
-                    let plan = Arc::new(plan);
-                    plans.push(plan.clone());
-                    Routed::Plan(plan)
-                }
-                Err(error) => {
-                    problems.push(Problem { place: place(api.id.as_str(), &error), reason: reason(&error) });
-                    Routed::Unavailable
-                }
-            };
-            pools.extend(pools_of_api);
-            routes.push((&api.listen, routed));
-        }
-        let plugins = loaded.into_values().filter_map(Result::ok).collect();
-        Ok(Self { apis: Arc::new(Router::new(routes)?), plans, plugins, pools, problems })
+    /// The plugin of this name.
+    pub fn plugin(&self, name: &PluginName) -> Option<&Plugin> {
+        self.plugins.iter().find(|plugin| plugin.name == *name)
+    }
+
+    /// The plan of the API with this id.
+    pub fn plan(&self, api: &str) -> Option<&Arc<Plan>> {
+        self.plans.iter().find(|plan| plan.api.id.as_str() == api)
     }
 }
 
-fn place(api: &str, error: &PlanError) -> String {
-    match error {
-        PlanError::Plugin { hook: Hook::Auth, .. } => format!("apis.{api}.auth"),
-        PlanError::Plugin { hook, index, .. } => format!("apis.{api}.hooks.{hook}[{index}]"),
-        PlanError::Target(_) | PlanError::Host(_) => format!("apis.{api}.upstream"),
-    }
-}
-
-fn reason(error: &PlanError) -> String {
-    match error {
-        PlanError::Plugin { source, .. } => source.to_string(),
-        PlanError::Target(error) => error.to_string(),
-        PlanError::Host(_) => error.to_string(),
+impl Plugin {
+    /// Whether its file may be another one than was read.
+    fn is_changed(&self, spec: &PluginSpec) -> bool {
+        let stamp = Stamp::of(&spec.file).ok();
+        stamp != self.stamp
     }
 }

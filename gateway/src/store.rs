@@ -159,11 +159,18 @@ impl Store {
         self.0.events.subscribe()
     }
 
-    /// Tells every gateway to read its definitions again.
+    /// Tells the other gateways of this store to read their definitions again. This one hears of it too, where it hears of
+    /// itself.
+    ///
+    /// # Errors
+    /// The store is away.
     pub async fn announce_reload(&self) -> Result<(), StoreError> {
-        self.counted(self.0.backend.announce(&Event::Reload).await)?;
-        self.0.events.tell(Event::Reload);
-        Ok(())
+        self.counted(self.0.backend.announce(&Event::Reload).await)
+    }
+
+    /// Goes up whenever definitions are to be read again because another gateway says so, or may have said so.
+    pub fn reloads(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.events.reloads()
     }
 
     /// What is wrong at this moment; nothing where it answers and is heard, which memory and a file always are.

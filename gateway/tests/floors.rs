@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Floor by floor, the lowest first. Modules of one floor do not see each other.
 const FLOORS: &[&[&str]] = &[
     &["model"],
-    &["clock", "message", "telemetry", "tyk"],
+    &["clock", "files", "message", "telemetry", "tyk"],
     &["analytics", "net", "router", "spec", "store", "upstream"],
     &["plugin"],
     &["pipeline"],

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
-use stile_tests::{Api, Gateway, SelfSigned, api, plugin};
+use stile_tests::{Api, Gateway, SelfSigned, api, plugin, resident_kib};
 
 use crate::job::Job;
 use crate::line::{Dialect, Line};
@@ -158,11 +158,4 @@ impl Tally {
             ExitCode::SUCCESS
         }
     }
-}
-
-/// `VmRSS` of this process: gateway and callers.
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

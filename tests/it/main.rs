@@ -11,6 +11,7 @@ mod order;
 mod proxy;
 mod readme;
 mod regressions;
+mod reload;
 mod sessions;
 mod stores;
 mod table;

@@ -174,6 +174,37 @@ impl Gateway {
         self.folder.path()
     }
 
+    /// Its configuration file as it is now.
+    #[must_use]
+    pub fn definition(&self) -> Value {
+        let text = std::fs::read_to_string(self.folder.path().join(DEFINITION)).expect("the file is there");
+        serde_json::from_str(&text).expect("it is JSON")
+    }
+
+    /// Puts another file in the place of one in its folder, as a whole.
+    pub fn rename_over(&self, name: &str, content: impl AsRef<[u8]>) {
+        let new = self.folder.write(&format!("{name}.new"), content);
+        std::fs::rename(new, self.folder.path().join(name)).expect("it is renamed");
+    }
+
+    /// Puts another configuration file in the place of its own.
+    pub fn define(&self, definition: &Value) {
+        self.rename_over(DEFINITION, definition.to_string());
+    }
+
+    /// Waits until a path answers with this body.
+    pub async fn answers(&self, path: &str, status: u16, body: &str) {
+        let begun = Instant::now();
+        loop {
+            let reply = self.get(path).send().await;
+            if reply.status() == status && reply.text().contains(body) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{path} answers {}: {}", reply.status(), reply.text());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Ends the gateway: no new requests, those in flight are finished.
     pub async fn drain(mut self) -> Drained {
         let running = self.running.take().expect("it runs until it is drained");
@@ -300,7 +331,7 @@ impl Builder {
         put(&mut self.fields, "/plugins", json!(self.plugins));
         put(&mut self.fields, "/apis", self.apis.iter().map(|api| api.fields.clone()).collect());
         // JSON is YAML.
-        let file = self.folder.write("stile.yaml", self.fields.to_string());
+        let file = self.folder.write(DEFINITION, self.fields.to_string());
         let start = move || {
             let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
             stile::app::start(&model, &self.clock, |_| {}).map_err(|error| error.to_string())
@@ -314,5 +345,6 @@ impl Builder {
 
 /// The secret of every control port here.
 const SECRET: &str = "secret-of-tests";
+const DEFINITION: &str = "stile.yaml";
 const RECORDS: &str = "records.jsonl";
 const PATIENCE: Duration = Duration::from_secs(10);

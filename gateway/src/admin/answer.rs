@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::secret::NoRandom;
+use crate::live::reload::NotNow;
 use crate::store::{Cursor, StoreError};
 
 /// An answer.
@@ -35,6 +36,11 @@ pub(super) enum Refusal {
     NoRights,
     #[error("{0}")]
     Collides(&'static str),
+    /// The body says what was not taken up.
+    #[error("not everything was taken up")]
+    NotTakenUp(Box<Value>),
+    #[error(transparent)]
+    NotNow(#[from] NotNow),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -51,6 +57,8 @@ impl Refusal {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Malformed(_) | Self::Invalid(_) | Self::NoRights => StatusCode::BAD_REQUEST,
             Self::Collides(_) => StatusCode::CONFLICT,
+            Self::NotTakenUp(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(StoreError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Store(error) if error.is_away() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) | Self::NoRandom(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -58,8 +66,15 @@ impl Refusal {
     }
 
     pub(super) fn answer(&self) -> Answer {
-        let mut answer = json_answer(self.status(), &json!({ "status": "error", "message": self.to_string() }));
+        let body = match self {
+            Self::NotTakenUp(body) => Value::clone(body),
+            _ => json!({ "status": "error", "message": self.to_string() }),
+        };
+        let mut answer = json_answer(self.status(), &body);
         match self {
+            Self::NotNow(_) => {
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             Self::Method(allowed) => {
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             }

@@ -14,11 +14,12 @@ pub(super) struct Audit {
     action: &'static str,
     key_hash: Option<KeyHash>,
     policy: Option<String>,
+    outcome: Option<&'static str>,
 }
 
 impl Audit {
     pub(super) fn new(remote: SocketAddr, action: &'static str) -> Self {
-        Self { remote, action, key_hash: None, policy: None }
+        Self { remote, action, key_hash: None, policy: None, outcome: None }
     }
 
     /// The key, once it is known.
@@ -31,22 +32,27 @@ impl Audit {
         self.policy = Some(escaped(id, ID_BYTES_MAX).into_owned());
     }
 
+    /// What came of it, where there is more to say than whether.
+    pub(super) fn outcome(&mut self, outcome: &'static str) {
+        self.outcome = Some(outcome);
+    }
+
     /// Writes the line.
     pub(super) fn write<T>(self, result: &Result<T, Refusal>) {
         let (remote, action) = (self.remote, self.action);
         let key_hash = self.key_hash.as_ref().map(KeyHash::as_str);
-        let policy = self.policy.as_deref();
+        let (policy, outcome) = (self.policy.as_deref(), self.outcome);
         match result {
             Ok(_) => {
                 let status = StatusCode::OK.as_u16();
-                tracing::info!(target: "stile::audit", %remote, action, key_hash, policy, status, "changed");
+                tracing::info!(target: "stile::audit", %remote, action, key_hash, policy, outcome, status, "changed");
             }
             Err(refusal) => {
                 // The reason may quote names that the caller chose.
                 let (status, reason) = (refusal.status().as_u16(), refusal.to_string());
                 let reason = escaped(&reason, REASON_BYTES_MAX);
                 tracing::warn!(
-                    target: "stile::audit", %remote, action, key_hash, policy, status, %reason, "not changed"
+                    target: "stile::audit", %remote, action, key_hash, policy, outcome, status, %reason, "not changed"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! Requests below `/tyk/`: who may ask, what is asked, and a line in the audit log for each change.
+//! Requests below `/tyk/` and `/stile/`: who may ask, what is asked, and a line in the audit log for each change.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::answer::{Answer, Refusal};
 use super::audit::{self, Audit};
 use super::request::{self, Target};
 use super::secret::Secret;
-use super::{keys, policies};
+use super::{Loaded, keys, loaded, policies};
 use crate::clock::Clock;
 use crate::store::{PolicyCache, Store};
 
@@ -34,6 +34,8 @@ pub struct Control {
     pub body_bytes_max: usize,
     /// The organisation of an API, by the API's id.
     pub organisation: OrganisationOf,
+    /// What is loaded; none where nothing can be.
+    pub loaded: Option<Loaded>,
     /// What is counted.
     pub numbers: Arc<ControlNumbers>,
 }
@@ -52,7 +54,7 @@ pub struct ControlNumbers {
     pub bodies_too_large: AtomicU64,
 }
 
-/// Answers a request; `path` is what comes after `/tyk/`.
+/// Answers a request below `/tyk/` or `/stile/`.
 pub(super) async fn answer<B>(control: &Control, remote: SocketAddr, request: Request<B>, path: &str) -> Answer
 where
     B: Body<Data = Bytes>,
@@ -84,8 +86,17 @@ where
     if !target.methods().split(", ").any(|allowed| allowed == method.as_str()) {
         return Err(Refusal::Method(target.methods()));
     }
+    if let Target::Reload { group } = target {
+        let mut audit = Audit::new(remote, "reload");
+        let result = loaded::reload(control, group, &mut audit).await;
+        audit.write(&result);
+        return result;
+    }
     if method == Method::GET {
         return match target {
+            Target::Reload { .. } => Err(Refusal::Method(target.methods())),
+            Target::Plugins => loaded::plugins(control),
+            Target::Apis => loaded::apis(control),
             Target::Keys | Target::KeyCreate => keys::list(control, &parts).await,
             Target::Key(name) => keys::show(control, &parts, &name).await,
             Target::Policies => policies::list(control, &parts).await,
@@ -116,12 +127,13 @@ where
         Target::Key(name) => keys::note(parts, name, audit),
         Target::Policy(id) => audit.policy(id),
         Target::KeyCreate | Target::Keys | Target::Policies => {}
+        Target::Reload { .. } | Target::Plugins | Target::Apis => return Err(Refusal::Method(target.methods())),
     }
     if parts.method == Method::DELETE {
         return match target {
             Target::Policy(id) => policies::delete(control, &id).await,
             Target::Key(name) => keys::delete(control, parts, &name, audit).await,
-            Target::KeyCreate | Target::Keys | Target::Policies => Err(Refusal::Method(target.methods())),
+            _ => Err(Refusal::Method(target.methods())),
         };
     }
     let body = request::body(body, control.body_bytes_max).await?;
@@ -132,6 +144,7 @@ where
         Target::Key(name) => keys::add(control, parts, &name, &body, audit).await,
         Target::Policies => policies::put(control, None, &body, is_put, audit).await,
         Target::Policy(id) => policies::put(control, Some(&id), &body, is_put, audit).await,
+        Target::Reload { .. } | Target::Plugins | Target::Apis => Err(Refusal::Method(target.methods())),
     }
 }
 

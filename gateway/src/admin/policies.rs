@@ -16,8 +16,8 @@ pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Ref
     let (cursor, limit) = Query::of(&parts.uri).part()?;
     let page = control.store.list_policies(cursor.as_ref(), limit).await?;
     // Those of files come first, on the first page.
-    let of_files = control.policies.of_files().filter(|_| cursor.is_none());
-    let mut policies: Vec<Value> = of_files.map(|policy| json::policy(policy)).collect();
+    let of_files = control.policies.of_files().into_iter().filter(|_| cursor.is_none());
+    let mut policies: Vec<Value> = of_files.map(|policy| json::policy(&policy)).collect();
     for id in &page.items {
         // What a file says rules.
         if control.policies.is_of_file(id) {

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::answer::Refusal;
 use crate::store::Cursor;
 
-/// What a path below `/tyk/` names.
+/// What a path below `/tyk/` or `/stile/` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
     /// `/tyk/keys/create`.
@@ -24,19 +24,36 @@ pub(super) enum Target {
     Policies,
     /// `/tyk/policies/{id}`.
     Policy(String),
+    /// `/stile/reload` and, for all gateways of the store, `/stile/reload/group`; the same below `/tyk/`.
+    Reload {
+        /// Whether other gateways are told.
+        group: bool,
+    },
+    /// `/stile/plugins`.
+    Plugins,
+    /// `/stile/apis`.
+    Apis,
 }
 
 impl Target {
-    /// Reads the part of a path after `/tyk/`. An escaped slash is part of a name.
+    /// Reads a path. An escaped slash is part of a name.
     pub(super) fn parse(path: &str) -> Result<Self, Refusal> {
         let path = path.strip_suffix('/').unwrap_or(path);
+        match path {
+            "/stile/reload" | "/tyk/reload" => return Ok(Self::Reload { group: false }),
+            "/stile/reload/group" | "/tyk/reload/group" => return Ok(Self::Reload { group: true }),
+            "/stile/plugins" => return Ok(Self::Plugins),
+            "/stile/apis" => return Ok(Self::Apis),
+            _ => {}
+        }
+        let path = path.strip_prefix("/tyk/").ok_or(Refusal::NotFound(THERE_IS))?;
         match path.split_once('/') {
             None if path == "keys" => Ok(Self::Keys),
             None if path == "policies" => Ok(Self::Policies),
             Some(("keys", "create")) => Ok(Self::KeyCreate),
             Some(("keys", name)) if !name.contains('/') => decoded(name).map(Self::Key),
             Some(("policies", name)) if !name.contains('/') => decoded(name).map(Self::Policy),
-            _ => Err(Refusal::NotFound("not found; there are /tyk/keys, /tyk/policies")),
+            _ => Err(Refusal::NotFound(THERE_IS)),
         }
     }
 
@@ -45,10 +62,16 @@ impl Target {
         match self {
             Self::KeyCreate => "POST",
             Self::Keys | Self::Policies => "GET, POST",
+            Self::Plugins | Self::Apis => "GET",
+            // As in Tyk, which reloads for a `GET`.
+            Self::Reload { .. } => "GET, POST",
             Self::Key(_) | Self::Policy(_) => "GET, POST, PUT, DELETE",
         }
     }
 }
+
+const THERE_IS: &str =
+    "not found; there are /tyk/keys, /tyk/policies, /stile/reload, /stile/reload/group, /stile/plugins, /stile/apis";
 
 fn decoded(name: &str) -> Result<String, Refusal> {
     let name = percent_decode_str(name).decode_utf8().map_err(|_| Refusal::Invalid(NAME.to_owned()))?;

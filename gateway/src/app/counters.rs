@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::admin::{Control, ControlNumbers};
 use crate::analytics::Sink;
 use crate::live::Live;
+use crate::live::reload::{ReloadNumbers, Reloader};
 use crate::plugin::load::Loader;
 use crate::plugin::pool::Counters;
 use crate::server::ServerCounters;
@@ -77,10 +78,8 @@ pub(super) fn register(
 
     read!(Gauge "problems", "Plugins and APIs that are not in order", live.snapshot().problems.len());
     let pools = |count: fn(&Counters) -> &AtomicU64| {
-        let live = live.clone();
-        move || {
-            number(live.snapshot().pools.iter().map(|pool| count(pool.counters()).load(Ordering::Relaxed)).sum::<u64>())
-        }
+        let instances = loader.instances.clone();
+        move || number(count(&instances).load(Ordering::Relaxed))
     };
     metrics.reader("plugin_instances_made", "Instances made", Counter, &[], pools(|c| &c.made));
     metrics.reader(
@@ -104,6 +103,8 @@ pub(super) fn register(
         &[],
         pools(|c| &c.discarded),
     );
+    let generations = loader.generations.clone();
+    read!(Gauge "plugin_generations", "Loaded versions of plugins: those in use, and those whose last calls have not ended", generations.load(Ordering::Relaxed));
     let live = live.clone();
     let idle = move || number(live.snapshot().pools.iter().map(|pool| pool.idle()).sum::<usize>());
     metrics.reader("plugin_instances_idle", "Instances that wait for a call", Gauge, &[], idle);
@@ -180,6 +181,32 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
     for (name, help, kind, read) in counts {
         metrics.reader(name, help, kind, &[], of_cache(read));
     }
+}
+
+/// Has the page read what reloads came to.
+pub(super) fn register_reloads(metrics: &Metrics, reloader: &Reloader) {
+    type Count = fn(&ReloadNumbers) -> &AtomicU64;
+    let results: [(&str, Count); 4] = [
+        ("changed", |numbers| &numbers.changed),
+        ("unchanged", |numbers| &numbers.unchanged),
+        ("kept", |numbers| &numbers.kept),
+        ("refused", |numbers| &numbers.refused),
+    ];
+    for (result, count) in results {
+        let numbers = reloader.numbers.clone();
+        let read = move || number(count(&numbers).load(Ordering::Relaxed));
+        let help = "Reloads, by what came of them: `kept` where a part stays as it was, `refused` where all does";
+        metrics.reader("reloads", help, Counter, &[("result", result)], read);
+    }
+    let numbers = reloader.numbers.clone();
+    let read = move || number(numbers.good_ms.load(Ordering::Relaxed)) / 1000.0;
+    metrics.reader(
+        "reload_good_timestamp_seconds",
+        "When the configuration was last taken up as a whole",
+        Gauge,
+        &[],
+        read,
+    );
 }
 
 /// Has the page read what the control port counts.

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::app;
 use crate::clock::Clock;
-use crate::model::gateway::{AnalyticsSink, AnalyticsTarget, Control, Gateway, Log, LogFormat, Runtime, ServerLimits};
+use crate::model::gateway::{
+    AnalyticsSink, AnalyticsTarget, Control, Gateway, Log, LogFormat, Reload, Runtime, ServerLimits,
+};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
 use crate::model::store::StoreSettings;
@@ -128,6 +130,8 @@ fn as_json(plugin: &Generation) -> Value {
 /// A gateway that serves nothing: enough to load one plugin.
 fn bare_gateway() -> Gateway {
     Gateway {
+        sources: Vec::new(),
+        reload: Reload::default(),
         listeners: Vec::new(),
         control: Control::new(([127, 0, 0, 1], 0).into()),
         store: StoreSettings::default(),

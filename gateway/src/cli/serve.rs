@@ -7,7 +7,8 @@ use super::Failure;
 use super::progress::Progress;
 use crate::app;
 use crate::clock::Clock;
-use crate::live::Snapshot;
+use crate::live::Builder;
+use crate::live::reload::Reloader;
 use crate::model::gateway::Gateway;
 use crate::spec;
 use crate::store::Store;
@@ -31,6 +32,7 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
     let _entered = runtime.enter();
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut hang_up = signal(tokio::signal::unix::SignalKind::hangup())?;
 
     let progress = Progress::new(gateway.plugins.len());
     let running = app::start(gateway, &Clock::system(), |plugin| progress.step(plugin)).map_err(Failure::run)?;
@@ -46,10 +48,22 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
+                _ = hang_up.recv() => "SIGHUP",
             }
         })
     };
-    let name = next_signal();
+    let name = loop {
+        match next_signal() {
+            "SIGHUP" => {
+                tracing::info!(target: "stile::start", signal = "SIGHUP", "reloading");
+                // What comes of it is in the log.
+                if let Some(Err(error)) = running.reloader().map(Reloader::ask) {
+                    tracing::warn!(target: "stile::start", %error, "not reloaded");
+                }
+            }
+            name => break name,
+        }
+    };
     tracing::info!(target: "stile::start", signal = name, "draining; a second signal ends at once");
     let drained = std::thread::scope(|scope| {
         let draining = scope.spawn(|| running.drain());
@@ -86,8 +100,8 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::
 pub(super) fn explain(gateway: &Gateway, out: &mut dyn Write) -> Result<(), Failure> {
     let prepared = app::prepare(gateway, &Store::in_memory(Clock::system())).map_err(Failure::run)?;
     let progress = Progress::new(gateway.plugins.len());
-    let snapshot =
-        Snapshot::build(gateway, &prepared.loader, |plugin| progress.step(plugin)).map_err(Failure::usage)?;
+    let built = Builder::new(&prepared.loader).build(gateway, |plugin| progress.step(plugin));
+    let (snapshot, _) = built.map_err(Failure::usage)?;
     progress.finish();
     for plan in &snapshot.plans {
         writeln!(out, "{plan}").map_err(Failure::Output)?;

@@ -12,7 +12,7 @@ use super::plugin::{Hook, OnFailure};
 use super::version::Versions;
 
 /// One API definition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Api {
     /// Its id: unique in the gateway, the label of its metrics.
     pub id: ApiId,
@@ -43,7 +43,7 @@ pub struct Api {
 }
 
 /// Where an API listens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listen {
     /// The beginning of the paths that are its own. The longest one of all APIs wins.
     pub path: ListenPath,
@@ -54,7 +54,7 @@ pub struct Listen {
 }
 
 /// Where an API sends requests.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     /// The target.
     pub origin: Origin,
@@ -113,7 +113,7 @@ pub struct UpstreamTls {
 }
 
 /// How callers authenticate.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum Auth {
     /// Nobody is asked.
     #[default]
@@ -123,7 +123,7 @@ pub enum Auth {
 }
 
 /// How the callers of an API with keys authenticate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Keyed {
     /// Who knows them.
     pub by: AuthBy,
@@ -159,7 +159,7 @@ impl PolicyGrant {
 }
 
 /// Who knows a caller.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum AuthBy {
     /// The store: the credential is the token of a session there.
     Token,
@@ -241,7 +241,7 @@ pub enum CredentialSource {
 }
 
 /// Which plugins an API uses. `auth` stands in [`Auth`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hooks {
     /// In the order in which they run.
     pub pre: Vec<HookUse>,
@@ -258,7 +258,7 @@ pub struct Hooks {
 }
 
 /// One function of one plugin at one hook.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HookUse {
     /// The plugin, as the configuration names it.
     pub plugin: PluginName,
@@ -271,7 +271,7 @@ pub struct HookUse {
 }
 
 /// A use at one endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EndpointUse {
     /// The plugin's function.
     pub hook: HookUse,
@@ -284,7 +284,7 @@ pub struct EndpointUse {
 }
 
 /// A use on the way back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ResponseUse {
     /// The plugin's function.
     pub hook: HookUse,

@@ -13,7 +13,7 @@ use super::xpath::XPath;
 ///
 /// The ID must be the credential itself, or name nobody without it: whoever knows an ID gets its session, without the
 /// plugin being asked, until the deadline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractorSettings {
     source: IdSource,
     reading: Reading,
@@ -43,7 +43,7 @@ pub enum IdSource {
 }
 
 /// How the ID is read from there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     /// All of it.
     Value,
@@ -172,6 +172,14 @@ impl Pattern {
         part.map(|part| part.as_bytes())
     }
 }
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        (self.regex.as_str(), self.match_index) == (other.regex.as_str(), other.match_index)
+    }
+}
+
+impl Eq for Pattern {}
 
 impl JsonPointer {
     /// Takes a pointer below the root.

@@ -14,6 +14,10 @@ use super::store::StoreSettings;
 /// The whole configuration, read and checked.
 #[derive(Debug, Clone)]
 pub struct Gateway {
+    /// The files that it was read from, the main one first, and the folders that patterns of files name.
+    pub sources: Vec<PathBuf>,
+    /// How changed files are taken up.
+    pub reload: Reload,
     /// Where callers connect.
     pub listeners: Vec<Listener>,
     /// The control port.
@@ -75,7 +79,7 @@ impl std::fmt::Debug for Control {
 }
 
 /// One address on which callers connect.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Address and port; port 0 takes any.
     pub address: SocketAddr,
@@ -90,6 +94,23 @@ pub struct ListenerTls {
     pub certificate: PathBuf,
     /// The private key, in PEM.
     pub key: PathBuf,
+}
+
+/// How changed definitions and plugin files are taken up while the gateway runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// Whether files are watched. The control port and SIGHUP reload in any case.
+    pub watch: bool,
+    /// How long files must be left alone before they are read: who writes several wants them read together.
+    pub settle: Duration,
+    /// How often files are looked at where the system tells of no changes.
+    pub poll: Duration,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { watch: true, settle: Duration::from_millis(20), poll: Duration::from_secs(2) }
+    }
 }
 
 /// What callers may use.

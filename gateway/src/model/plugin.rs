@@ -178,7 +178,7 @@ impl Capability {
 }
 
 /// A plugin as the configuration declares it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PluginSpec {
     /// The name by which APIs use it.
     pub name: PluginName,

@@ -6,7 +6,7 @@ use super::api::Origin;
 use super::id::VersionName;
 
 /// The versions of an API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     /// Where a request says which one it wants.
     pub source: VersionSource,
@@ -30,7 +30,7 @@ pub enum VersionSource {
 }
 
 /// One version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// Its name, as requests and access rights have it.
     pub name: VersionName,

@@ -4,10 +4,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -18,6 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 
+use crate::files::Stamp;
 use crate::model::gateway::ListenerTls;
 
 /// What is wrong with a listener's certificate files.
@@ -97,14 +97,6 @@ pub struct Certificate {
 struct Seen {
     stamps: [Stamp; 2],
     digest: [u8; 32],
-}
-
-/// Changes with nearly every change of a file, and costs one system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    inode: u64,
 }
 
 impl Certificate {
@@ -237,8 +229,7 @@ fn stamps(files: &ListenerTls) -> Result<[Stamp; 2], TlsError> {
 }
 
 fn stamp(file: &Path) -> Result<Stamp, TlsError> {
-    let meta = fs::metadata(file).map_err(|source| unreadable(file, source))?;
-    Ok(Stamp { modified: meta.modified().ok(), bytes: meta.len(), inode: meta.ino() })
+    Stamp::of(file).map_err(|source| unreadable(file, source))
 }
 
 fn unreadable(file: &Path, source: io::Error) -> TlsError {

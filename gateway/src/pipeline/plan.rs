@@ -173,9 +173,12 @@ pub enum PlanError {
 
 impl Plan {
     /// Makes the plan of an API. `prepare` loads one use of a plugin.
+    ///
+    /// Where the plan before it sends to the same upstream, its connections and their limits go on.
     pub fn for_api(
         api: &Api,
         metrics: &Metrics,
+        before: Option<&Self>,
         mut prepare: impl FnMut(Hook, usize, &HookUse) -> Result<Use, LoadError>,
     ) -> Result<Self, PlanError> {
         let mut hook_step = |hook: Hook, index: usize, hook_use: &HookUse| {
@@ -184,7 +187,10 @@ impl Plan {
             let metrics = metrics.hook_use(&api.id, hook, &hook_use.plugin);
             Ok::<_, PlanError>(HookStep { function, metrics, hook, on_failure: hook_use.on_failure })
         };
-        let target = Arc::new(Target::new(&api.upstream)?);
+        let target = match before {
+            Some(before) if before.api.upstream == api.upstream => before.destination.target.clone(),
+            _ => Arc::new(Target::new(&api.upstream)?),
+        };
         let mut steps = Vec::new();
         if let Some(versions) = &api.versions {
             steps.push(Step::Version(VersionStep::new(versions, api, &target, metrics)?));
@@ -255,6 +261,36 @@ impl Destination {
         let authority = target.origin().authority();
         let host = HeaderValue::from_str(&authority).map_err(|_| PlanError::Host(authority))?;
         Ok(Self { target, host, base_path: base_path.to_owned() })
+    }
+}
+
+impl Plan {
+    /// Every use of a plugin.
+    pub fn uses(&self) -> impl Iterator<Item = &Use> {
+        (self.steps.iter().filter_map(Step::hook))
+            .chain(self.response.iter().map(|step| &step.hook))
+            .chain(&self.analytics)
+            .map(|hook| &hook.function)
+    }
+}
+
+impl Step {
+    /// The plugin that it calls, if it calls one.
+    const fn hook(&self) -> Option<&HookStep> {
+        match self {
+            Self::Pre(hook) | Self::PostAuth(hook) | Self::Post(hook) => Some(hook),
+            Self::Endpoint(endpoint) => Some(&endpoint.hook),
+            Self::Authenticate(auth) => match &auth.by {
+                By::Token => None,
+                By::Plugin(hook) | By::Both { hook, .. } => Some(hook),
+            },
+            Self::Version(_)
+            | Self::BodySize(_)
+            | Self::StripCredential(_)
+            | Self::Expiry
+            | Self::Rights
+            | Self::Limits(_) => None,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! A [`Generation`] is one loaded version of a plugin. A [`Use`] is one function of it at one hook of one API, with its
 //! configuration checked and its first instance made: what can fail at load does not fail at the first request.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -19,7 +19,7 @@ use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
 use super::host::{self, Host, Identity};
 use super::lane::SlowLane;
-use super::pool::Pool;
+use super::pool::{Counters, Pool};
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
 use crate::model::api::{Api, HookUse};
@@ -42,6 +42,10 @@ pub struct Loader {
     pub metrics: Metrics,
     /// Threads that will call them; each has idle instances of its own.
     pub workers: usize,
+    /// How instances came and went, of all pools there were.
+    pub instances: Arc<Counters>,
+    /// Loaded versions that are still there: those that are used, and those whose last calls have not ended.
+    pub generations: Arc<AtomicUsize>,
 }
 
 /// One loaded version of a plugin.
@@ -65,6 +69,23 @@ pub struct Generation {
     pub(super) component: InstancePre<Host>,
     pub(super) exports: Exports,
     pub(super) concurrency: Arc<Semaphore>,
+    _count: Counted,
+}
+
+/// Counts as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is told to plugins of an API that does not change from call to call.
@@ -90,7 +111,15 @@ pub struct Use {
     pub generation: Arc<Generation>,
     /// The API.
     pub api: Arc<ApiFacts>,
-    pub(super) pool: Arc<Pool>,
+    /// Its instances.
+    pub pool: Arc<Pool>,
+}
+
+/// A component file as it was read.
+pub struct PluginFile {
+    wasm: Vec<u8>,
+    /// Of its content.
+    pub digest: Digest,
 }
 
 /// The sha256 of a component file.
@@ -130,13 +159,13 @@ impl Loader {
     /// Loads a plugin's file: reads, checks, compiles (or takes it from the cache), asks it what it is. Takes a while, so
     /// not on a thread that serves requests.
     pub fn load(&self, spec: &PluginSpec) -> Result<Arc<Generation>, LoadError> {
-        let wasm = read(spec, &spec.file)?;
-        self.load_bytes(spec, &wasm)
+        self.load_file(spec, &PluginFile::read(spec)?)
     }
 
-    fn load_bytes(&self, spec: &PluginSpec, wasm: &[u8]) -> Result<Arc<Generation>, LoadError> {
+    /// Like [`Loader::load`], of a file that was read already.
+    pub fn load_file(&self, spec: &PluginSpec, file: &PluginFile) -> Result<Arc<Generation>, LoadError> {
         let plugin = &spec.name;
-        let digest = Digest::of(wasm);
+        let (wasm, digest) = (&file.wasm[..], file.digest);
         let limits = Arc::new(self.bounded(&spec.limits));
         let cached = self.cache.as_ref().and_then(|cache| cache.get(self.engine.wasmtime(), &digest));
         let (artifact, compile_time) = match cached {
@@ -194,6 +223,7 @@ impl Loader {
             limits,
             component,
             exports,
+            _count: Counted::new(&self.generations),
         }))
     }
 
@@ -217,7 +247,8 @@ impl Loader {
             None => {
                 check::config(&generation.spec.name, &generation.description, &hook_use.config)?;
                 let identity = self.identity(generation, &api.id);
-                let pool = Arc::new(Pool::new(generation.clone(), identity, config, self.workers));
+                let pool =
+                    Arc::new(Pool::new(generation.clone(), identity, config, self.workers, self.instances.clone()));
                 again(|| super::call::block_on(pool.try_first_instance()))
                     .map_err(|source| LoadError::Init { plugin: generation.spec.name.clone(), source })?;
                 pools.push(pool.clone());
@@ -331,26 +362,32 @@ fn again<T>(mut attempt: impl FnMut() -> Result<T, CallError>) -> Result<T, Call
 
 const LOAD_ATTEMPTS: u32 = 3;
 
-/// Reads a component file under its size limit.
-fn read(spec: &PluginSpec, file: &Path) -> Result<Vec<u8>, LoadError> {
-    use std::io::Read as _;
-    let plugin = &spec.name;
-    let failed = |error: std::io::Error| LoadError::File {
-        plugin: plugin.clone(),
-        file: file.to_owned(),
-        reason: error.to_string(),
-    };
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    let (bytes, bytes_max) = (opened.metadata().map_err(failed)?.len(), spec.limits.file_bytes_max);
-    let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.to_owned(), bytes, bytes_max };
-    if bytes > bytes_max {
-        return Err(too_large(bytes));
+impl PluginFile {
+    /// Reads the file of a plugin under its size limit.
+    ///
+    /// # Errors
+    /// It cannot be read, or is too large.
+    pub fn read(spec: &PluginSpec) -> Result<Self, LoadError> {
+        use std::io::Read as _;
+        let (plugin, file) = (&spec.name, &spec.file);
+        let failed = |error: std::io::Error| LoadError::File {
+            plugin: plugin.clone(),
+            file: file.clone(),
+            reason: error.to_string(),
+        };
+        let opened = std::fs::File::open(file).map_err(failed)?;
+        let (bytes, bytes_max) = (opened.metadata().map_err(failed)?.len(), spec.limits.file_bytes_max);
+        let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.clone(), bytes, bytes_max };
+        if bytes > bytes_max {
+            return Err(too_large(bytes));
+        }
+        let mut wasm = Vec::new();
+        // One byte more than allowed, in case the file grew since.
+        opened.take(bytes_max.saturating_add(1)).read_to_end(&mut wasm).map_err(failed)?;
+        if u64::try_from(wasm.len()).unwrap_or(u64::MAX) > bytes_max {
+            return Err(too_large(bytes_max.saturating_add(1)));
+        }
+        let digest = Digest::of(&wasm);
+        Ok(Self { wasm, digest })
     }
-    let mut wasm = Vec::new();
-    // One byte more than allowed, in case the file grew since.
-    opened.take(bytes_max.saturating_add(1)).read_to_end(&mut wasm).map_err(failed)?;
-    if u64::try_from(wasm.len()).unwrap_or(u64::MAX) > bytes_max {
-        return Err(too_large(bytes_max.saturating_add(1)));
-    }
-    Ok(wasm)
 }

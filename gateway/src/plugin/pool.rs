@@ -25,10 +25,10 @@ pub struct Pool {
     config: String,
     /// Idle instances of each worker, where instances are reused. A lock of its own each, never contended.
     idle: Vec<Mutex<Vec<Live>>>,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
-/// How the pool's instances came and went.
+/// How instances came and went. All pools share one, so that what an old pool counted is not lost with it.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Made.
@@ -39,8 +39,6 @@ pub struct Counters {
     pub retired: AtomicU64,
     /// Thrown away after a failure or a dropped call.
     pub discarded: AtomicU64,
-    /// The most linear memory that an instance had after a call.
-    pub memory_high_water_bytes: AtomicU64,
 }
 
 /// An instance with what it needs to run.
@@ -73,9 +71,15 @@ pub struct Worker {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(generation: Arc<Generation>, identity: Arc<Identity>, config: String, workers: usize) -> Self {
+    pub fn new(
+        generation: Arc<Generation>,
+        identity: Arc<Identity>,
+        config: String,
+        workers: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
         let idle = (0..workers.max(1)).map(|_| Mutex::default()).collect();
-        Self { generation, identity, config, idle, counters: Counters::default() }
+        Self { generation, identity, config, idle, counters }
     }
 
     /// The version of the plugin.
@@ -86,11 +90,6 @@ impl Pool {
     /// The configuration, as JSON text.
     pub fn config(&self) -> &str {
         &self.config
-    }
-
-    /// How its instances came and went.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     /// Idle instances, of all workers.
@@ -138,7 +137,6 @@ impl Pool {
     fn put_back(&self, mut live: Live, worker: usize) {
         live.calls += 1;
         let memory_bytes = live.store.data().limiter().memory_bytes();
-        self.counters.memory_high_water_bytes.fetch_max(memory_bytes, Ordering::Relaxed);
         let Isolation::Reuse { calls_max, memory_high_water_bytes } = self.generation.spec.isolation else { return };
         if live.calls >= calls_max || memory_bytes > memory_high_water_bytes {
             self.counters.retired.fetch_add(1, Ordering::Relaxed);

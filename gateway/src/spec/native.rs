@@ -126,6 +126,7 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     let gateway = top.and_then(|top| gateway::convert(top, &main.place, report));
     rules::check(settings, &all, &main.place, report);
     let mut gateway = gateway?;
+    gateway.sources = report.take_sources();
     gateway.plugins = all.plugins.into_iter().map(|(_, plugin)| plugin).collect();
     gateway.apis = all.apis.into_iter().map(|(_, api)| api).collect();
     gateway.policies = all.policies.into_iter().map(|(_, policy)| policy).collect();

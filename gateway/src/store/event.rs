@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::model::key::{HashAlgorithm, KeyHash};
 use crate::model::policy::PolicyId;
@@ -51,16 +51,22 @@ struct Shared {
     /// Whether every event comes through, so that copies may be kept.
     is_whole: AtomicBool,
     sender: broadcast::Sender<Event>,
+    /// Apart from the others, so that who waits for these is not woken by each session.
+    reloads: watch::Sender<u64>,
     listeners: Mutex<Vec<Weak<dyn Listener>>>,
 }
 
 impl Events {
     pub(super) fn new(events_max: usize) -> Self {
         let (sender, _) = broadcast::channel(events_max.max(1));
-        Self(Arc::new(Shared { is_whole: AtomicBool::new(true), sender, listeners: Mutex::default() }))
+        let (reloads, _) = watch::channel(0);
+        Self(Arc::new(Shared { is_whole: AtomicBool::new(true), sender, reloads, listeners: Mutex::default() }))
     }
 
     pub(super) fn tell(&self, event: Event) {
+        if matches!(event, Event::Reload | Event::Lost) {
+            self.0.reloads.send_modify(|count| *count = count.wrapping_add(1));
+        }
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         for listener in listeners.iter().filter_map(Weak::upgrade) {
             listener.told(&event);
@@ -79,6 +85,10 @@ impl Events {
 
     pub(super) fn subscribe(&self) -> Subscription {
         Subscription(self.0.sender.subscribe())
+    }
+
+    pub(super) fn reloads(&self) -> watch::Receiver<u64> {
+        self.0.reloads.subscribe()
     }
 
     pub(super) fn listen(&self, listener: Weak<dyn Listener>) {

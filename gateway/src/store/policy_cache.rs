@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
+
 use super::Store;
 use super::error::StoreError;
 use super::event::{Event, Listener};
@@ -15,13 +17,15 @@ pub struct PolicyCache(Arc<Shared>);
 
 struct Shared {
     store: Store,
-    of_files: BTreeMap<PolicyId, Arc<Policy>>,
+    of_files: ArcSwap<OfFiles>,
     known: Mutex<HashMap<PolicyId, Known>>,
     /// Goes up when changes may have been missed: what was read before is good only while the store is away.
     epoch: AtomicU64,
     /// Goes up with every change, so that what was made of policies can be told from what would be made now.
     generation: AtomicU64,
 }
+
+type OfFiles = BTreeMap<PolicyId, Arc<Policy>>;
 
 /// What was read last.
 struct Known {
@@ -32,7 +36,7 @@ struct Known {
 impl PolicyCache {
     /// Begins with the policies of files, which rule where the store has one of the same id.
     pub fn new(store: &Store, of_files: Vec<Policy>) -> Self {
-        let of_files = of_files.into_iter().map(|policy| (policy.id.clone(), Arc::new(policy))).collect();
+        let of_files = ArcSwap::from_pointee(by_id(of_files));
         let (epoch, generation) = (AtomicU64::new(0), AtomicU64::new(0));
         let shared = Arc::new(Shared { store: store.clone(), of_files, known: Mutex::default(), epoch, generation });
         let listener: Weak<dyn Listener> = Arc::downgrade(&shared) as _;
@@ -46,7 +50,7 @@ impl PolicyCache {
     /// As for [`Store::policy`]. Errors are not kept.
     pub async fn get(&self, id: &PolicyId) -> Result<Option<Arc<Policy>>, StoreError> {
         let shared = &*self.0;
-        if let Some(policy) = shared.of_files.get(id) {
+        if let Some(policy) = shared.of_files.load().get(id) {
             return Ok(Some(policy.clone()));
         }
         let (epoch, generation) = (shared.epoch.load(Ordering::Acquire), self.generation());
@@ -75,14 +79,26 @@ impl PolicyCache {
         Ok(policy)
     }
 
-    /// The policies of files, which nobody changes.
-    pub fn of_files(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        self.0.of_files.values()
+    /// Puts other policies of files in place of those that were, all at once. What was made of the old ones is made anew.
+    /// Whether any of them differs.
+    pub fn set_files(&self, of_files: &[Policy]) -> bool {
+        let of_files = by_id(of_files.iter().cloned());
+        if **self.0.of_files.load() == of_files {
+            return false;
+        }
+        self.0.of_files.store(Arc::new(of_files));
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// The policies of files, which the store does not change.
+    pub fn of_files(&self) -> Vec<Arc<Policy>> {
+        self.0.of_files.load().values().cloned().collect()
     }
 
     /// Whether a policy is of a file.
     pub fn is_of_file(&self, id: &PolicyId) -> bool {
-        self.0.of_files.contains_key(id)
+        self.0.of_files.load().contains_key(id)
     }
 
     /// Another number than before means that some policy may have changed.
@@ -94,6 +110,10 @@ impl PolicyCache {
     pub fn is_heard(&self) -> bool {
         self.0.store.0.events.is_whole()
     }
+}
+
+fn by_id(policies: impl IntoIterator<Item = Policy>) -> OfFiles {
+    policies.into_iter().map(|policy| (policy.id.clone(), Arc::new(policy))).collect()
 }
 
 impl Shared {

@@ -60,6 +60,8 @@ struct Families {
     log_lines_dropped: Counters,
     records_dropped: Counters,
     plugin_info: Gauges,
+    /// The labels of `plugin_info` as they are now: those of the version before go.
+    informed: Mutex<HashMap<PluginName, Labels>>,
     plugin_compile_seconds: Histograms,
     plugin_load_failures: Counters,
     metrics_refused: Counters,
@@ -146,6 +148,7 @@ impl Metrics {
             log_lines_dropped,
             records_dropped,
             plugin_info,
+            informed: Mutex::default(),
             plugin_compile_seconds,
             plugin_load_failures,
             metrics_refused,
@@ -221,9 +224,21 @@ impl Metrics {
     pub fn plugin_loaded(&self, plugin: &PluginName, version: &str, digest: &str, compile_time: Option<Duration>) {
         let label = vec![("plugin", plugin.to_string())];
         let info = with(&with(&label, "version", version), "digest", digest);
+        let mut informed = self.0.informed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = informed.insert(plugin.clone(), info.clone()) {
+            self.0.plugin_info.remove(&before);
+        }
         self.0.plugin_info.get_or_create_owned(&info).set(1);
         if let Some(time) = compile_time {
             self.0.plugin_compile_seconds.get_or_create_owned(&label).observe(time.as_secs_f64());
+        }
+    }
+
+    /// Forgets the version of a plugin that is gone.
+    pub fn plugin_removed(&self, plugin: &PluginName) {
+        let mut informed = self.0.informed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = informed.remove(plugin) {
+            self.0.plugin_info.remove(&before);
         }
     }
 

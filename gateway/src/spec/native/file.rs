@@ -52,6 +52,7 @@ pub(super) fn parse_file<T: DeserializeOwned>(
     let folder = std::path::absolute(file).ok().and_then(|f| f.parent().map(Path::to_owned)).unwrap_or_default();
     let source = |secret| Source { file: file.to_owned(), folder: folder.clone(), secret, ..Source::default() };
     let place = Place::root(Rc::new(source(BTreeSet::new())));
+    report.source(file);
     let content = match read_text(file) {
         Ok(content) => content,
         Err(reason) => {

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::report::{Place, Report};
 use super::{raw, rules, store};
 use crate::model::gateway::{
-    AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Runtime,
-    ServerLimits,
+    AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Reload,
+    Runtime, ServerLimits,
 };
 
 /// Converts all but plugins and APIs, which stay empty.
@@ -26,6 +26,8 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
     let (mut store, store_is_unnamed) = store?;
     store.limits.kv_bytes_max = raw.runtime.kv_bytes_max;
     Some(Gateway {
+        sources: Vec::new(),
+        reload: reload(&raw.reload),
         listeners: listeners?,
         control: control?,
         store,
@@ -40,6 +42,11 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
         apis: Vec::new(),
         policies: Vec::new(),
     })
+}
+
+fn reload(raw: &raw::Reload) -> Reload {
+    let (settle, poll) = (Duration::from_millis(raw.settle_ms), Duration::from_millis(raw.poll_ms));
+    Reload { watch: raw.watch, settle, poll }
 }
 
 /// The listeners; also the address of each that has one, so that they can be compared.

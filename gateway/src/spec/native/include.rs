@@ -17,6 +17,7 @@ pub(super) fn files(pattern: &str, place: &Place, report: &mut Report) -> Vec<Pa
         return vec![path];
     };
     let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    report.source(listed);
     let entries = match std::fs::read_dir(listed) {
         Ok(entries) => entries,
         Err(error) => {

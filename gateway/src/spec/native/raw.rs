@@ -22,6 +22,8 @@ pub(super) struct File {
     pub(super) control: Control,
     /// Where keys, policies and what was used of rates and quotas are kept.
     pub(super) store: Store,
+    /// How changed definitions and plugin files are taken up while the gateway runs.
+    pub(super) reload: Reload,
     /// Threads that serve requests. Default: one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) workers: Option<usize>,
@@ -104,6 +106,27 @@ impl Default for Control {
             allow_master_keys: control.allow_master_keys,
             body_bytes_max: control.body_bytes_max,
         }
+    }
+}
+
+/// How changed definitions and plugin files are taken up while the gateway runs. A bad change leaves what runs as it was.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Reload {
+    /// Whether files are watched. `stile reload` and SIGHUP reload in any case.
+    pub(super) watch: bool,
+    /// How long files must be left alone before they are read, so that several that are written in a row are read together.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub(super) settle_ms: u64,
+    /// How often files are looked at where the system tells of no changes, as on some network file systems.
+    #[schemars(range(min = 100, max = 86_400_000))]
+    pub(super) poll_ms: u64,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        let reload = gateway::Reload::default();
+        Self { watch: reload.watch, settle_ms: millis(reload.settle), poll_ms: millis(reload.poll) }
     }
 }
 

@@ -137,9 +137,22 @@ pub(super) fn join_item(path: &str, index: usize) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
+    sources: Vec<PathBuf>,
 }
 
 impl Report {
+    /// Notes a file or folder that is read: where it changes, so may what is read from it.
+    pub(super) fn source(&mut self, path: &Path) {
+        if !self.sources.iter().any(|known| known == path) {
+            self.sources.push(path.to_owned());
+        }
+    }
+
+    /// The files and folders that were read, in their order.
+    pub(super) fn take_sources(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.sources)
+    }
+
     pub(super) fn error(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
         self.push(Severity::Error, place, message.into(), hint.into());
     }

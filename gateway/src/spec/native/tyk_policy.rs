@@ -26,6 +26,7 @@ pub(super) fn read(path: &Path, place: &Place, report: &mut Report) -> Vec<(Plac
         };
         return policies.into_iter().map(|(id, value)| one(value, &id, root.key(&id), report)).collect();
     }
+    report.source(&path);
     let mut files = match std::fs::read_dir(&path) {
         Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_json(file)).collect(),
         Err(error) => {
@@ -54,6 +55,7 @@ fn is_json(file: &Path) -> bool {
 fn parse(file: &Path, report: &mut Report) -> Option<(Place, Value)> {
     let source = Source { file: file.to_owned(), ..Source::default() };
     let root = Place::root(Rc::new(source));
+    report.source(file);
     let text = read_text(file).map_err(|reason| report.error(&root, format!("cannot be read: {reason}"), "")).ok()?;
     match serde_json::from_str::<Value>(&text) {
         Ok(mut value) => {
