@@ -41,3 +41,7 @@ neighbour:
 kill rounds="100": plugins
     .ci/need redis-server
     STILE_KILLS={{ rounds }} cargo test --package stile-tests --test it stores::kill -- --nocapture
+
+# Very many exchanges of a plugin while callers use it: no request fails or sees two versions, memory does not grow
+swaps swaps="10000":
+    cargo run --release --package stile-tests --example swaps -- {{ swaps }}

@@ -49,6 +49,8 @@ pub(super) struct Reply {
     pub(super) body: Value,
     /// Where the next part of a list begins.
     pub(super) next: Option<String>,
+    /// Whether all that was asked for was done. Where only a part was, the body says which.
+    pub(super) is_whole: bool,
 }
 
 impl ControlArgs {
@@ -82,7 +84,7 @@ impl ControlArgs {
 }
 
 impl Client {
-    /// Sends a request and waits for its answer, which must be a success.
+    /// Sends a request and waits for its answer, which must be a success, in part at least.
     pub(super) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::run)?;
         // A timer is made within a runtime only.
@@ -117,8 +119,9 @@ impl Client {
         let bytes = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let bytes = bytes.map_err(|error| anyhow!("the answer cannot be read: {error}"))?.to_bytes();
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if status.is_success() && !body.is_null() {
-            return Ok(Reply { body, next });
+        let is_whole = status.is_success();
+        if (is_whole || status == StatusCode::UNPROCESSABLE_ENTITY) && !body.is_null() {
+            return Ok(Reply { body, next, is_whole });
         }
         Err(self.refusal(status, &body))
     }
@@ -177,7 +180,8 @@ fn reachable(address: SocketAddr) -> Result<SocketAddr, Failure> {
 }
 
 const DEFAULT: &str = "http://127.0.0.1:8081";
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A reload answers when changed plugins are compiled.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// A part of a list of policies may have so many bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 const MESSAGE_BYTES_MAX: usize = 1_024;
