@@ -98,7 +98,8 @@ pub fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared, StartError>
             .ok()
     });
     let metrics = Metrics::new();
-    let loader = Loader { engine, cache, store: store.clone(), metrics, workers: gateway.workers };
+    let sessions = SessionCache::new(store, &gateway.store.cache);
+    let loader = Loader { engine, cache, store: store.clone(), sessions, metrics, workers: gateway.workers };
     Ok(Prepared { loader, machine, choice })
 }
 
@@ -169,7 +170,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
     let live = Live::new(snapshot);
-    let sessions = SessionCache::new(&store, &gateway.store.cache);
+    let sessions = loader.sessions.clone();
     let policies = PolicyCache::new(&store, gateway.policies.clone());
     let patterns = Arc::new(Patterns::default());
     let sink = Sink::start(&gateway.analytics)?;

@@ -52,6 +52,7 @@ struct Families {
     call_wait_seconds: Histograms,
     call_fuel: Histograms,
     log_lines_dropped: Counters,
+    session_calls: Counters,
     records_dropped: Counters,
     plugin_info: Gauges,
     plugin_compile_seconds: Histograms,
@@ -105,6 +106,7 @@ impl Metrics {
             call_wait_seconds = seconds(), "plugin_call_wait_seconds", "Time until a call had its instance";
             call_fuel = Histograms::new_with_constructor(|| Histogram::new(&FUEL)), "plugin_call_fuel", "Fuel of a call";
             log_lines_dropped = Counters::default(), "plugin_log_lines_dropped", "Log lines of plugins over their limit";
+            session_calls = Counters::default(), "plugin_session_calls", "Sessions that plugins asked for or changed by token, by outcome";
             records_dropped = Counters::default(), "analytics_records_dropped", "Analytics records that were not stored, by reason";
             plugin_info = Gauges::default(), "plugin_info", "Loaded plugins: version and digest";
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
@@ -138,6 +140,7 @@ impl Metrics {
             call_wait_seconds,
             call_fuel,
             log_lines_dropped,
+            session_calls,
             records_dropped,
             plugin_info,
             plugin_compile_seconds,
@@ -208,6 +211,12 @@ impl Metrics {
         guests.entry((api.clone(), plugin.clone())).or_insert_with(make).clone()
     }
 
+    /// What a plugin of an API does to sessions by their tokens.
+    pub fn session_calls(&self, api: &ApiId, plugin: &PluginName) -> SessionCallMetrics {
+        let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
+        SessionCallMetrics { families: self.0.clone(), labels }
+    }
+
     /// Counts a request that reached no API.
     pub fn unrouted(&self, status: u16, reason: &'static str) {
         let nowhere = vec![("api", String::new())];
@@ -260,6 +269,26 @@ impl Metrics {
         // Writing to a `String` cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut page, &registry);
         page
+    }
+}
+
+/// Handles of one plugin of one API that may have sessions by their tokens.
+pub struct SessionCallMetrics {
+    families: Arc<Families>,
+    labels: Labels,
+}
+
+impl SessionCallMetrics {
+    /// One was asked for (`get`) or changed (`update`), and this came of it.
+    pub fn called(&self, call: &'static str, outcome: &'static str) {
+        let labels = with(&with(&self.labels, "call", call), "outcome", outcome);
+        self.families.session_calls.get_or_create_owned(&labels).inc();
+    }
+}
+
+impl fmt::Debug for SessionCallMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionCallMetrics")
     }
 }
 

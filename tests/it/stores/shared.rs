@@ -117,7 +117,7 @@ async fn a_policy_changed_on_one_gateway_holds_on_the_other() {
 }
 
 /// Asks until the answer comes from memory: news of the key's making may come late, and make the gateway read again.
-async fn is_remembered(gateway: &Gateway, token: &str) {
+pub(super) async fn is_remembered(gateway: &Gateway, token: &str) {
     for _ in 0..1_000 {
         let hits = gateway.metric("stile_session_cache_hits_total", &[]);
         assert_eq!(call(gateway, token).await.status(), 200);
@@ -129,7 +129,7 @@ async fn is_remembered(gateway: &Gateway, token: &str) {
 }
 
 /// Asks until it is so. Whoever asks a tenth of a second from now finds that it is.
-async fn holds_soon(is_so: impl AsyncFn() -> bool) {
+pub(super) async fn holds_soon(is_so: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     loop {
         let asked = begun.elapsed();

@@ -200,7 +200,7 @@ fn access_right<'a>(arena: &'a Bump, right: &'a AccessRight) -> types::AccessRig
     }
 }
 
-fn rate(rate: &Rate) -> types::Rate {
+pub(super) fn rate(rate: &Rate) -> types::Rate {
     types::Rate {
         requests: rate.requests,
         per_seconds: rate.per_seconds,
@@ -215,7 +215,7 @@ fn rate(rate: &Rate) -> types::Rate {
     }
 }
 
-fn quota(quota: &Quota) -> types::Quota {
+pub(super) fn quota(quota: &Quota) -> types::Quota {
     types::Quota { max: quota.max, remaining: quota.remaining, renews: quota.renews, renewal_rate: quota.renewal_rate }
 }
 
