@@ -70,7 +70,8 @@ impl Embedded {
         let wake: SyncSender<Command> = commands.clone();
         // A full queue needs no waking: the writer looks after each batch.
         values.wake_with(Some(Box::new(move || drop(wake.try_send(Command::Values)))));
-        let writer = Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), events.clone(), settings);
+        let writer =
+            Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), events.clone(), settings);
         let writing = spawn("stile-store-write", move || writer.run(&received))?;
         let (reads, asked) = sync_channel::<Read>(settings.queue_max);
         let file_of_reader = file.clone();
