@@ -100,9 +100,10 @@ pub fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared, StartError>
             .ok()
     });
     let metrics = Metrics::new();
+    let sessions = SessionCache::new(store, &gateway.store.cache);
+    let (store, workers) = (store.clone(), gateway.workers);
     let (instances, generations) = (Arc::default(), Arc::default());
-    let loader =
-        Loader { engine, cache, store: store.clone(), metrics, workers: gateway.workers, instances, generations };
+    let loader = Loader { engine, cache, store, sessions, metrics, workers, instances, generations };
     Ok(Prepared { loader, machine, choice })
 }
 
@@ -176,7 +177,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
     let live = Live::new(snapshot);
-    let sessions = SessionCache::new(&store, &gateway.store.cache);
+    let sessions = loader.sessions.clone();
     let policies = PolicyCache::new(&store, gateway.policies.clone());
     let patterns = Arc::new(Patterns::default());
     let sink = Sink::start(&gateway.analytics)?;

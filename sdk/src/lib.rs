@@ -108,8 +108,9 @@
 //!
 //! # What a plugin may call
 //!
-//! [`log`], [`kv`] and [`metrics`]. Each is a capability that the operator grants; `capabilities(kv = "counts requests")`
-//! in `#[plugin(…)]` says why you want it. `upstream` and `session_limits` are capabilities too: they allow
+//! [`log`], [`kv`], [`metrics`] and [`sessions`]. Each is a capability that the operator grants; `capabilities(kv = "counts
+//! requests")` in `#[plugin(…)]` says why you want it. [`sessions`] are two: `sessions_read` to read them, and `sessions`
+//! to change them as well. `upstream` and `session_limits` are capabilities too: they allow
 //! [`Request::set_upstream`] and the edits of a session that change what it may do. Metrics are declared:
 //! `counters(turned_away_total = "requests turned away")`, `histograms(…)`.
 //!
@@ -140,6 +141,7 @@ pub mod bindings;
 pub mod kv;
 pub mod log;
 pub mod metrics;
+pub mod sessions;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod types;
@@ -170,7 +172,7 @@ pub mod prelude {
     pub use crate::config;
     pub use crate::{
         Action, AuthAction, Context, Credential, PathParams, Record, Refusal, Rejection, Reply, Request, Response,
-        Session, SessionEdits, Verdict, kv, log, metrics, plugin, reject,
+        Session, SessionEdits, Verdict, kv, log, metrics, plugin, reject, sessions,
     };
 }
 

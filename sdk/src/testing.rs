@@ -37,6 +37,7 @@ use crate::{
     guest::{Plugin, contract::PluginDescription},
     kv,
     log::Level,
+    types::Session,
 };
 
 /// A fake host. There is one for each thread; making one empties it.
@@ -119,6 +120,22 @@ impl Host {
     /// Lets every call of `kv` fail from now on; `None` mends it.
     pub fn fail_kv(&self, failure: Option<kv::Error>) {
         host::with(|state| state.kv_failure = failure);
+    }
+
+    /// Keeps a session under a token, for [`sessions`](crate::sessions) to find.
+    pub fn set_session(&self, token: &str, session: Session) {
+        host::with(|state| state.sessions.insert(token.to_owned(), session));
+    }
+
+    /// The session that is kept under a token.
+    #[must_use]
+    pub fn session(&self, token: &str) -> Option<Session> {
+        host::with(|state| state.sessions.get(token).cloned())
+    }
+
+    /// Lets every call of `sessions` find the store away from now on, or there again.
+    pub fn set_sessions_away(&self, away: bool) {
+        host::with(|state| state.sessions_away = away);
     }
 
     /// The lines that the plugin wrote.

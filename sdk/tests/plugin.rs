@@ -266,3 +266,49 @@ fn a_plugin_without_functions_that_take_self_has_no_configuration() {
     let outcome = plain.endpoint("teapot", Call::get("/").with_path_param("pot", "blue"));
     assert_eq!((outcome.status(), outcome.body()), (Some(418), Some("blue")));
 }
+
+#[test]
+fn stored_sessions_are_found_by_token_and_changed_within_the_grant() {
+    struct Keys;
+
+    #[plugin(capabilities(sessions = "does as it is told"))]
+    impl Keys {
+        #[pre]
+        fn rename(request: &mut Request) -> Result<(), sessions::UpdateError> {
+            sessions::update(request.path().trim_start_matches('/'), |session| session.set_alias("Ana"))
+        }
+
+        #[pre]
+        fn switch_off() -> Result<(), sessions::UpdateError> {
+            sessions::update("ana-token", |session| session.set_inactive(true))
+        }
+    }
+
+    let host = Host::new();
+    host.set_session("ana-token", Session::new("ana"));
+    let keys = host.load::<Keys>();
+    let ends = |function: &str, path: &str| keys.pre(function, Call::get(path)).error;
+    assert_eq!(ends("rename", "/ana-token"), None);
+    let refused = [ends("rename", "/nobody"), ends("switch_off", "/")];
+    assert!(refused[0].as_deref().is_some_and(|text| text.contains("NotFound")), "{refused:?}");
+    assert!(refused[1].as_deref().is_some_and(|text| text.contains("Denied")), "{refused:?}");
+    let ana = host.session("ana-token").expect("it is kept");
+    assert_eq!((ana.alias.as_str(), ana.inactive), ("Ana", false));
+}
+
+#[test]
+#[should_panic(expected = "add `#[plugin(capabilities(sessions = \"why\"))]`")]
+fn a_plugin_that_asked_to_read_sessions_only_cannot_change_them() {
+    struct Keys;
+
+    #[plugin(capabilities(sessions_read = "looks"))]
+    impl Keys {
+        #[pre]
+        fn rename() -> Result<(), sessions::UpdateError> {
+            assert_eq!(sessions::get("ana-token"), Err(sessions::ReadError::NotFound));
+            sessions::update("ana-token", |session| session.set_alias("Ana"))
+        }
+    }
+
+    Host::new().load::<Keys>().pre("rename", Call::get("/"));
+}

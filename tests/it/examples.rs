@@ -1,6 +1,9 @@
 //! The example plugins as an operator uses them.
 
 use serde_json::{Value, json};
+use stile::model::key::KeyHash;
+use stile::model::session::Session;
+use stile::store::Life;
 use stile_tests::{Answer, Gateway, Upstream, api, plugin};
 
 #[tokio::test]
@@ -171,6 +174,33 @@ async fn response_hardening_mends_headers_and_redacts_bodies() {
     let reply = gateway.get("/orders/broken").send().await;
     assert_eq!(reply.status(), 500, "what cannot be redacted does not leave");
     assert!(!reply.text().contains("expected"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn suspend_turns_away_the_callers_of_a_reported_key() {
+    let upstream = Upstream::start();
+    let orders =
+        api("orders").upstream(&upstream).set("/auth", json!({})).post_auth(plugin("suspend").function("turn_away"));
+    let report = plugin("suspend").function("report");
+    let operators = api("keys").upstream(&upstream).set("/auth", json!({})).endpoint("POST", "/suspensions", report);
+    let gateway = Gateway::with(orders).and(operators).grant("suspend", ["sessions"]);
+    let gateway = gateway.limits("suspend", json!({ "deadline_ms": 20_000 })).start().await;
+    let operator = Session { tags: vec!["may-suspend".to_owned()], ..Session::default() };
+    for (token, session) in [("operator", operator), ("ana-token", Session::default())] {
+        let kept = gateway.store().create_session(&KeyHash::of(token), &session, Life::Forever).await;
+        assert_eq!(kept, Ok(true));
+    }
+    let report = async |by: &str, body: Value| {
+        gateway.post("/keys/suspensions", body.to_string()).header("authorization", by).send().await.status()
+    };
+    let orders = async || gateway.get("/orders/1").header("authorization", "ana-token").send().await.status();
+    let found = json!({ "token": "ana-token", "reason": "found in a public repository" });
+
+    assert_eq!((report("ana-token", found.clone()).await, orders().await), (403, 200));
+    assert_eq!((report("operator", found).await, orders().await), (204, 403));
+    assert_eq!((report("operator", json!({ "token": "ana-token" })).await, orders().await), (204, 200));
+    assert_eq!(report("operator", json!({ "token": "nobody", "reason": "" })).await, 404);
+    assert_eq!(upstream.calls(), 2);
 }
 
 #[tokio::test]

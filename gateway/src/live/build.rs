@@ -192,8 +192,10 @@ impl<'b> Builder<'b> {
         }
         let facts = Arc::new(ApiFacts::from(api));
         // Uses of one plugin with one configuration share a pool, but never across APIs.
+        // Those of before stay in use, unless what their instances may reach differs.
+        let before_them = before.filter(|plan| plan.api.organisation == api.organisation);
         let mut pools: Vec<Arc<Pool>> =
-            before.into_iter().flat_map(|plan| plan.uses()).map(|u| u.pool.clone()).collect();
+            before_them.into_iter().flat_map(|plan| plan.uses()).map(|used| used.pool.clone()).collect();
         let prepare = |hook, _, hook_use: &crate::model::api::HookUse| {
             self.loader.prepare(generation(&hook_use.plugin)?, &facts, hook, hook_use, &mut pools)
         };

@@ -20,6 +20,30 @@ pub fn full_token(organisation: &str, name: &str) -> String {
     format!("{organisation}{}", name.strip_prefix(organisation).unwrap_or(name))
 }
 
+/// A text that may be the token of a key, as its caller sends it.
+#[derive(Clone, Copy)]
+pub struct Token<'a>(&'a str);
+
+impl<'a> Token<'a> {
+    /// Takes a text, unless no key has it as its token: a query or cookie may hold any byte, but no token that the gateway
+    /// makes or keeps holds a control character, and as in Tyk, whose `min_token_length` has this default, none is short.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        (text.len() >= TOKEN_BYTES_MIN && !text.chars().any(char::is_control)).then_some(Self(text))
+    }
+
+    /// What its key may be kept under: the hash of the token and, as in Tyk, of the token with the organisation in front, so
+    /// that a key may be called by its own name.
+    pub fn hashes(self, organisation: &str) -> impl Iterator<Item = KeyHash> {
+        let with_organisation = move || {
+            let full = full_token(organisation, self.0);
+            (full != self.0).then(|| KeyHash::of(&full))
+        };
+        std::iter::once_with(move || KeyHash::of(self.0)).chain(std::iter::once_with(with_organisation).flatten())
+    }
+}
+
+const TOKEN_BYTES_MIN: usize = 3;
+
 /// How a key was hashed. Sha256 is written; the others are names of what Tyk wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HashAlgorithm {
@@ -186,6 +210,20 @@ mod tests {
     fn a_token_begins_with_its_organisation_once() {
         for (organisation, name, full) in [("", "a", "a"), ("o", "a", "oa"), ("o", "oa", "oa"), ("o", "o", "o")] {
             assert_eq!(full_token(organisation, name), full);
+        }
+    }
+
+    #[test]
+    fn a_token_names_a_key_with_and_without_its_organisation() {
+        let hashes = |token, organisation| {
+            let token = Token::parse(token).expect("a token");
+            token.hashes(organisation).collect::<Vec<_>>()
+        };
+        assert_eq!(hashes("ana", "red"), [KeyHash::of("ana"), KeyHash::of("redana")]);
+        assert_eq!(hashes("redana", "red"), [KeyHash::of("redana")]);
+        assert_eq!(hashes("ana", ""), [KeyHash::of("ana")]);
+        for text in ["", "an", "a\0na", "ana\n", "\u{7f}ana"] {
+            assert!(Token::parse(text).is_none(), "{text:?}");
         }
     }
 

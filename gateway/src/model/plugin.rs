@@ -123,7 +123,9 @@ pub enum Capability {
     Kv,
     /// Metrics on the gateway's page.
     Metrics,
-    /// Stored sessions by key.
+    /// Stored sessions by their tokens, to read.
+    SessionsRead,
+    /// The same, to change as well.
     Sessions,
     /// Secrets by name.
     Secrets,
@@ -139,10 +141,11 @@ pub enum Capability {
 
 impl Capability {
     /// All capabilities.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Log,
         Self::Kv,
         Self::Metrics,
+        Self::SessionsRead,
         Self::Sessions,
         Self::Secrets,
         Self::OutgoingHttp,
@@ -157,6 +160,7 @@ impl Capability {
             Self::Log => "log",
             Self::Kv => "kv",
             Self::Metrics => "metrics",
+            Self::SessionsRead => "sessions-read",
             Self::Sessions => "sessions",
             Self::Secrets => "secrets",
             Self::OutgoingHttp => "outgoing-http",
@@ -173,7 +177,27 @@ impl Capability {
 
     /// Whether this version of the gateway offers it. One that is not offered is refused when a plugin loads.
     pub const fn offered(self) -> bool {
-        matches!(self, Self::Log | Self::Kv | Self::Metrics | Self::Upstream | Self::SessionLimits)
+        matches!(
+            self,
+            Self::Log
+                | Self::Kv
+                | Self::Metrics
+                | Self::SessionsRead
+                | Self::Sessions
+                | Self::Upstream
+                | Self::SessionLimits
+        )
+    }
+
+    /// What a plugin has with these grants: each once, in order, with what it includes.
+    pub fn granted(grants: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut all: Vec<Self> = grants.into_iter().collect();
+        if all.contains(&Self::Sessions) {
+            all.push(Self::SessionsRead);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
@@ -219,8 +243,10 @@ pub struct Limits {
     pub table_elements_max: u64,
     /// Bytes that host calls of one call may carry from the guest.
     pub host_call_bytes_max: u64,
-    /// Number of host calls (`kv`, `metrics`) of one call.
+    /// Number of host calls (`kv`, `metrics`, `sessions`) of one call.
     pub host_calls_max: u32,
+    /// Those among them that ask for a session by its token, or change one: each may be a guess.
+    pub session_calls_max: u32,
     /// Log lines of one call; more are dropped and counted.
     pub log_lines_max: u32,
     /// Log bytes of one call; more are dropped and counted.
@@ -262,6 +288,7 @@ impl Default for Limits {
             table_elements_max: 20_000,
             host_call_bytes_max: 4 << 20,
             host_calls_max: 1_000,
+            session_calls_max: 20,
             log_lines_max: 20,
             log_bytes_max: 8 << 10,
             random_bytes_max: 64 << 10,

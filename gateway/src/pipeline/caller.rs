@@ -8,7 +8,7 @@ use super::rights::Rights;
 use super::standing::{self, Standing, Standings};
 use crate::model::key::KeyHash;
 use crate::model::session::{Session, SessionEdit};
-use crate::store::{Life, Store, StoreError, Stored};
+use crate::store::Stored;
 
 /// The caller of one request.
 #[derive(Debug)]
@@ -73,38 +73,16 @@ impl Exchange {
         self.caller.as_deref().map(|caller| &*caller.session)
     }
 
-    /// Writes back what plugins changed of the session, once. A session that was deleted meanwhile stays deleted.
+    /// Writes back what plugins changed of the session, once, into the session that was read: what policies made of it is
+    /// not its own. A session that was deleted meanwhile stays deleted.
     pub async fn write_session_back(&mut self) {
         let Some(caller) = self.caller.as_deref_mut().filter(|caller| !caller.edits.is_empty()) else { return };
         let edits = std::mem::take(&mut caller.edits);
         let Some(stored) = caller.stored.take() else { return };
-        if let Err(error) = write_back(&self.core.store, &caller.key, stored, edits).await {
+        if let Err(error) = self.core.store.edit_session(&caller.key, stored, &edits).await {
             tracing::warn!(
                 api = %self.plan.api.id, request_id = self.id.as_str(), reason = %error, "session was not written back"
             );
         }
     }
 }
-
-/// Writes the session that was read, with the changes. What policies made of it is not the session's own.
-async fn write_back(
-    store: &Store,
-    key: &KeyHash,
-    mut stored: Stored,
-    edits: Vec<SessionEdit>,
-) -> Result<(), StoreError> {
-    for _ in 0..TRIES_MAX {
-        let mut session = Session::clone(&stored.session);
-        edits.iter().cloned().for_each(|edit| session.apply(edit));
-        if store.update_session(key, &session, Life::Kept, &stored.version).await?.is_some() {
-            return Ok(());
-        }
-        // Another request was faster: the same changes, on what it left.
-        let Some(fresh) = store.session(key).await? else { return Ok(()) };
-        stored = fresh;
-    }
-    Err(StoreError::Busy)
-}
-
-/// So often a change is tried again that others keep overtaking.
-const TRIES_MAX: usize = 16;

@@ -105,6 +105,7 @@ fn needed(import: &str) -> Need {
             "log" => Need::Grant(Capability::Log),
             "kv" => Need::Grant(Capability::Kv),
             "metrics" => Need::Grant(Capability::Metrics),
+            "sessions-read" => Need::Grant(Capability::SessionsRead),
             "sessions" => Need::Grant(Capability::Sessions),
             "secrets" => Need::Grant(Capability::Secrets),
             "apis" => Need::Grant(Capability::Apis),

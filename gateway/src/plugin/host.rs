@@ -6,6 +6,7 @@ mod kv;
 mod log;
 mod metrics;
 mod random;
+mod sessions;
 mod wasi;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Instant;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
+pub use self::sessions::Sessions;
 pub use self::wasi::Output;
 use super::lane::{SlowLane, Turn};
 use super::limits::{Limiter, MemoryBudget};
@@ -34,6 +36,8 @@ pub struct Identity {
     pub kv: KvSpace,
     /// Its metrics.
     pub metrics: Arc<GuestMetrics>,
+    /// The sessions that it may ask for.
+    pub sessions: Sessions,
 }
 
 /// The state of one instance, and of the call that runs in it.
@@ -47,6 +51,7 @@ pub struct Host {
     lane: SlowLane,
     turn: Turn,
     calls_left: u32,
+    session_calls_left: u32,
     bytes_left: u64,
     random_bytes_left: u64,
     log_lines_left: u32,
@@ -75,6 +80,7 @@ impl Host {
             lane,
             turn: Turn::default(),
             calls_left: 0,
+            session_calls_left: 0,
             bytes_left: 0,
             random_bytes_left: 0,
             log_lines_left: 0,
@@ -102,6 +108,7 @@ impl Host {
     pub fn begin_call(&mut self, deadline: Instant) {
         self.deadline = deadline;
         self.calls_left = self.limits.host_calls_max;
+        self.session_calls_left = self.limits.session_calls_max;
         self.bytes_left = self.limits.host_call_bytes_max;
         self.random_bytes_left = self.limits.random_bytes_max;
         self.log_lines_left = self.limits.log_lines_max;
@@ -165,10 +172,14 @@ pub fn linker(engine: &wasmtime::Engine, grants: &[Capability]) -> wasmtime::Res
             Capability::Log => imports::log::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
             Capability::Kv => imports::kv::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
             Capability::Metrics => imports::metrics::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
+            Capability::SessionsRead => {
+                imports::sessions_read::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+            }
+            Capability::Sessions => imports::sessions::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
             // These are rights over what a call returns; there is nothing to link.
             Capability::Upstream | Capability::SessionLimits => {}
             // Refused when the plugin loads, before anything is linked.
-            Capability::Sessions | Capability::Secrets | Capability::OutgoingHttp | Capability::Apis => {}
+            Capability::Secrets | Capability::OutgoingHttp | Capability::Apis => {}
         }
     }
     Ok(linker)

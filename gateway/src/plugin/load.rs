@@ -17,7 +17,7 @@ use super::compile::{CompileError, compile};
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
-use super::host::{self, Host, Identity};
+use super::host::{self, Host, Identity, Sessions};
 use super::lane::SlowLane;
 use super::pool::{Counters, Pool};
 use super::v0_1::Exports;
@@ -25,8 +25,8 @@ use super::v0_1::lift::{self, DescriptionInvalid};
 use crate::model::api::{Api, HookUse};
 use crate::model::id::ApiId;
 use crate::model::path::ListenPath;
-use crate::model::plugin::{FailureKind, Hook, Limits, PluginSpec};
-use crate::store::Store;
+use crate::model::plugin::{Capability, FailureKind, Hook, Limits, PluginSpec};
+use crate::store::{SessionCache, Store};
 use crate::telemetry::metrics::{GuestMetricKind, Metrics};
 
 /// What plugins are loaded with.
@@ -38,6 +38,8 @@ pub struct Loader {
     pub cache: Option<Cache>,
     /// Values of plugins.
     pub store: Store,
+    /// Sessions of callers.
+    pub sessions: SessionCache,
     /// Metrics of plugins.
     pub metrics: Metrics,
     /// Threads that will call them; each has idle instances of its own.
@@ -246,7 +248,7 @@ impl Loader {
             Some(pool) => pool.clone(),
             None => {
                 check::config(&generation.spec.name, &generation.description, &hook_use.config)?;
-                let identity = self.identity(generation, &api.id);
+                let identity = self.identity(generation, api);
                 let pool =
                     Arc::new(Pool::new(generation.clone(), identity, config, self.workers, self.instances.clone()));
                 again(|| super::call::block_on(pool.try_first_instance()))
@@ -258,8 +260,8 @@ impl Loader {
         Ok(Use { function, generation: generation.clone(), api: api.clone(), pool })
     }
 
-    fn identity(&self, generation: &Generation, api: &ApiId) -> Arc<Identity> {
-        let plugin = &generation.spec.name;
+    fn identity(&self, generation: &Generation, facts: &ApiFacts) -> Arc<Identity> {
+        let (api, plugin) = (&facts.id, &generation.spec.name);
         let metrics = self.metrics.guest(api, plugin);
         for metric in &generation.description.metrics {
             let kind = match metric.kind {
@@ -272,7 +274,13 @@ impl Loader {
             }
         }
         let kv = self.store.kv(api, plugin, &generation.limits);
-        Arc::new(Identity { api: api.clone(), plugin: plugin.clone(), kv, metrics })
+        let sessions = Sessions {
+            cache: self.sessions.clone(),
+            organisation: facts.organisation.clone(),
+            may_change_limits: generation.spec.grants.contains(&Capability::SessionLimits),
+            metrics: self.metrics.session_calls(api, plugin),
+        };
+        Arc::new(Identity { api: api.clone(), plugin: plugin.clone(), kv, metrics, sessions })
     }
 
     fn describe(

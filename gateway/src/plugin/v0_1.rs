@@ -1,10 +1,11 @@
 //! Version 0.1 of the contract: the generated bindings, and the only place that sees them.
 //!
-//! [`signature`] compares a component with the contract before it runs; [`lower`] hands the gateway's values to a guest; [`lift`] takes a guest's answer, a stranger's input, and checks it.
+//! [`signature`] compares a component with the contract before it runs; [`lower`] hands the gateway's values to a guest, [`stored`] a session that it asked for; [`lift`] takes a guest's answer, a stranger's input, and checks it.
 
 pub mod lift;
 pub mod lower;
 pub mod signature;
+pub mod stored;
 
 /// Generated from `wit/`.
 #[allow(missing_docs, clippy::all, reason = "generated code")]
@@ -12,7 +13,12 @@ pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "everything",
-        imports: { default: trappable, "stile:plugin/kv": async | trappable },
+        imports: {
+            default: trappable,
+            "stile:plugin/kv": async | trappable,
+            "stile:plugin/sessions-read": async | trappable,
+            "stile:plugin/sessions": async | trappable,
+        },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },
         require_store_data_send: true,

@@ -35,7 +35,7 @@ impl Backend {
         match &settings.kind {
             StoreKind::Memory => Ok(Self::Memory(Memory::new(&settings.limits, clock))),
             StoreKind::Embedded(embedded) => {
-                Ok(Self::Embedded(Box::new(Embedded::open(embedded, &settings.limits, clock)?)))
+                Ok(Self::Embedded(Box::new(Embedded::open(embedded, &settings.limits, clock, events)?)))
             }
             StoreKind::Redis(redis) => {
                 Ok(Self::Redis(Box::new(Redis::open(redis, &settings.limits, events, numbers)?)))

@@ -115,6 +115,11 @@ impl SessionCache {
         read
     }
 
+    /// The store behind it, for changes.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
     /// What was last known of a key, for use while the store is away: it may have changed since. `None` where nothing is
     /// known or it is too old, `Some(None)` where there was no session.
     pub fn last_known(&self, key: &KeyHash) -> Option<Option<Stored>> {

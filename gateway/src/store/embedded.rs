@@ -21,6 +21,7 @@ use self::file::File;
 use self::writer::{Command, Writer};
 use super::counters::{Counters, Taken};
 use super::error::{OpenError, StoreError};
+use super::event::Events;
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::record::{Cursor, Delete, Page, Table, Write};
@@ -47,7 +48,12 @@ type Read = Box<dyn FnOnce(&File) + Send>;
 type Answer<T> = oneshot::Receiver<Result<T, StoreError>>;
 
 impl Embedded {
-    pub(super) fn open(settings: &EmbeddedSettings, limits: &StoreLimits, clock: &Clock) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        settings: &EmbeddedSettings,
+        limits: &StoreLimits,
+        clock: &Clock,
+        events: &Events,
+    ) -> Result<Self, OpenError> {
         let path: &Path = &settings.path;
         let failed = |reason: String| OpenError::File { path: path.to_owned(), reason };
         let file = Arc::new(File::open(path, settings.cache_bytes, limits.records_max).map_err(failed)?);
@@ -64,7 +70,8 @@ impl Embedded {
         let wake: SyncSender<Command> = commands.clone();
         // A full queue needs no waking: the writer looks after each batch.
         values.wake_with(Some(Box::new(move || drop(wake.try_send(Command::Values)))));
-        let writer = Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), settings);
+        let writer =
+            Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), events.clone(), settings);
         let writing = spawn("stile-store-write", move || writer.run(&received))?;
         let (reads, asked) = sync_channel::<Read>(settings.queue_max);
         let file_of_reader = file.clone();

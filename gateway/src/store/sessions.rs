@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::event::Event;
 use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
 use crate::model::key::KeyHash;
-use crate::model::session::Session;
+use crate::model::session::{Session, SessionEdit};
 use crate::tyk;
 
 /// A session as it was read. Cheap to clone.
@@ -70,6 +70,28 @@ impl Store {
         read: &Version,
     ) -> Result<Option<Version>, StoreError> {
         self.write_session(key, session, life, OnlyIf::Is(read.0.clone())).await
+    }
+
+    /// Applies changes to a session, all at once: to the one that was read or, where others were faster, to what they left. It
+    /// is kept as long as before. Whether there still was one: a session that was deleted meanwhile stays deleted, and one
+    /// of another organisation that came in its place is not touched.
+    ///
+    /// # Errors
+    /// As for [`Store::create_session`]; or others keep overtaking.
+    pub async fn edit_session(&self, key: &KeyHash, read: Stored, edits: &[SessionEdit]) -> Result<bool, StoreError> {
+        let mut current = read.clone();
+        for _ in 0..TRIES_MAX {
+            let mut session = Session::clone(&current.session);
+            edits.iter().cloned().for_each(|edit| session.apply(edit));
+            if self.update_session(key, &session, Life::Kept, &current.version).await?.is_some() {
+                return Ok(true);
+            }
+            let fresh = self.session(key).await?;
+            let fresh = fresh.filter(|fresh| fresh.session.organisation == read.session.organisation);
+            let Some(fresh) = fresh else { return Ok(false) };
+            current = fresh;
+        }
+        Err(StoreError::Busy)
     }
 
     /// Deletes a session; whether there was one. Every gateway is told at once.
@@ -137,5 +159,7 @@ impl Store {
     }
 }
 
+/// So often a change is tried again that others keep overtaking.
+const TRIES_MAX: usize = 16;
 /// Records listed at once.
 pub(super) const LIST_MAX: usize = 1_000;

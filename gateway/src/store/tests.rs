@@ -28,6 +28,8 @@ macro_rules! contract {
                 contract: a_session_is_created_once_read_replaced_and_deleted;
                 contract: an_update_is_refused_once_somebody_else_wrote;
                 contract: an_update_does_not_bring_back_a_deleted_session;
+                contract: of_many_edits_at_once_none_is_lost;
+                contract: edits_do_not_bring_back_a_deleted_session;
                 contract: a_session_ends_with_its_life;
                 contract: sessions_are_listed_in_pages;
                 contract: a_session_that_is_too_large_is_refused;

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 
 use self::guest::GuestFamilies;
 pub use self::guest::{GuestMetricKind, GuestMetrics, MetricRefused};
-pub use self::handles::{ApiMetrics, HookMetrics, VersionMetrics};
+pub use self::handles::{ApiMetrics, HookMetrics, SessionCallMetrics, VersionMetrics};
 pub use self::reader::ReaderKind;
 use self::reader::Readers;
 use super::histogram::Histogram;
@@ -58,6 +58,7 @@ struct Families {
     call_wait_seconds: Histograms,
     call_fuel: Histograms,
     log_lines_dropped: Counters,
+    session_calls: Counters,
     records_dropped: Counters,
     plugin_info: Gauges,
     /// The labels of `plugin_info` as they are now: those of the version before go.
@@ -113,6 +114,7 @@ impl Metrics {
             call_wait_seconds = seconds(), "plugin_call_wait_seconds", "Time until a call had its instance";
             call_fuel = Histograms::new_with_constructor(|| Histogram::new(&FUEL)), "plugin_call_fuel", "Fuel of a call";
             log_lines_dropped = Counters::default(), "plugin_log_lines_dropped", "Log lines of plugins over their limit";
+            session_calls = Counters::default(), "plugin_session_calls", "Sessions that plugins asked for or changed by token, by outcome";
             records_dropped = Counters::default(), "analytics_records_dropped", "Analytics records that were not stored, by reason";
             plugin_info = Gauges::default(), "plugin_info", "Loaded plugins: version and digest";
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
@@ -146,6 +148,7 @@ impl Metrics {
             call_wait_seconds,
             call_fuel,
             log_lines_dropped,
+            session_calls,
             records_dropped,
             plugin_info,
             informed: Mutex::default(),
@@ -211,6 +214,12 @@ impl Metrics {
             Arc::new(GuestMetrics::new(labels, self.0.guest_families.clone(), refused))
         };
         guests.entry((api.clone(), plugin.clone())).or_insert_with(make).clone()
+    }
+
+    /// What a plugin of an API does to sessions by their tokens.
+    pub fn session_calls(&self, api: &ApiId, plugin: &PluginName) -> SessionCallMetrics {
+        let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
+        SessionCallMetrics { families: self.0.clone(), labels }
     }
 
     /// Counts a request that reached no API.

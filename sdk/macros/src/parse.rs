@@ -113,7 +113,16 @@ impl Keys {
             self.capabilities = pairs(meta)?;
             for (name, _) in &mut self.capabilities {
                 *name = name.replace('_', "-");
-                let known = ["log", "kv", "metrics", "outgoing-http", "upstream", "session-limits"];
+                let known = [
+                    "log",
+                    "kv",
+                    "metrics",
+                    "sessions-read",
+                    "sessions",
+                    "outgoing-http",
+                    "upstream",
+                    "session-limits",
+                ];
                 if !known.contains(&name.as_str()) {
                     let known = known.join("`, `").replace('-', "_");
                     return Err(meta.error(format!("unknown capability `{name}`: there are `{known}`")));

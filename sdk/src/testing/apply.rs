@@ -3,7 +3,9 @@
 use crate::{
     guest::contract::PluginDescription,
     testing::Call,
-    types::{AnalyticsRecord, Header, RecordEdit, RecordedMessage, Reply, RequestEdit, ResponseEdit, SessionEdit},
+    types::{
+        AnalyticsRecord, Header, RecordEdit, RecordedMessage, Reply, RequestEdit, ResponseEdit, Session, SessionEdit,
+    },
 };
 
 #[track_caller]
@@ -39,6 +41,14 @@ pub(super) fn apply_request(plugin: &PluginDescription, call: &mut Call, edits: 
 #[track_caller]
 pub(super) fn apply_session(plugin: &PluginDescription, call: &mut Call, edits: Vec<SessionEdit>) {
     let Some(session) = &mut call.session else { return };
+    if edit_session(session, edits) {
+        demand(plugin, "session-limits");
+    }
+}
+
+/// Changes the session. Whether the capability `session-limits` is needed for that.
+pub(super) fn edit_session(session: &mut Session, edits: Vec<SessionEdit>) -> bool {
+    let mut needs_limits = false;
     for edit in edits {
         match edit {
             SessionEdit::SetMetadata((name, value)) => {
@@ -69,8 +79,9 @@ pub(super) fn apply_session(plugin: &PluginDescription, call: &mut Call, edits: 
             SessionEdit::SetExpires(expires) => session.expires = expires,
             SessionEdit::SetInactive(inactive) => session.inactive = inactive,
         }
-        demand(plugin, "session-limits");
+        needs_limits = true;
     }
+    needs_limits
 }
 
 pub(super) fn apply_reply(reply: &mut Reply, call: &mut Call, edits: Vec<ResponseEdit>) {

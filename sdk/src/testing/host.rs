@@ -1,8 +1,8 @@
-//! The gateway's side of `log`, `kv` and `metrics`, as far as tests need it. Each thread has its own.
+//! The gateway's side of `log`, `kv`, `metrics` and `sessions`, as far as tests need it. Each thread has its own.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{guest::contract::PluginDescription, kv::Error as KvError, log::Level, testing::LogLine};
+use crate::{guest::contract::PluginDescription, kv::Error as KvError, log::Level, testing::LogLine, types::Session};
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) lines: Vec<LogLine>,
     pub(super) kv: BTreeMap<String, Stored>,
     pub(super) kv_failure: Option<KvError>,
+    pub(super) sessions: BTreeMap<String, Session>,
+    pub(super) sessions_away: bool,
     pub(super) counters: BTreeMap<String, u64>,
     pub(super) histograms: BTreeMap<String, Vec<f64>>,
 }
@@ -33,11 +35,16 @@ impl State {
     /// A plugin that forgot to ask for a capability would not load, so its test must not pass.
     #[track_caller]
     fn demand(&self, capability: &str) {
-        let asked = self.description.iter().flat_map(|description| &description.capabilities);
         assert!(
-            asked.into_iter().any(|asked| asked.name == capability),
-            "the plugin uses `{capability}` without asking: add `#[plugin(capabilities({capability} = \"why\"))]`",
+            self.has(capability),
+            "the plugin uses `{capability}` without asking: add `#[plugin(capabilities({} = \"why\"))]`",
+            capability.replace('-', "_"),
         );
+    }
+
+    fn has(&self, capability: &str) -> bool {
+        let mut asked = self.description.iter().flat_map(|description| &description.capabilities);
+        asked.any(|asked| asked.name == capability)
     }
 }
 
@@ -126,6 +133,44 @@ pub(crate) mod kv {
                 state.put(key, value, ttl_ms);
             }
             Ok(same)
+        })
+    }
+}
+
+pub(crate) mod sessions {
+    use super::with;
+    use crate::{
+        sessions::{ReadError, UpdateError},
+        testing::apply::edit_session,
+        types::{Session, SessionEdit},
+    };
+
+    #[track_caller]
+    pub(crate) fn get(token: &str) -> Result<Session, ReadError> {
+        with(|state| {
+            if !state.has("sessions") {
+                state.demand("sessions-read");
+            }
+            match state.sessions_away {
+                true => Err(ReadError::Unavailable),
+                false => state.sessions.get(token).cloned().ok_or(ReadError::NotFound),
+            }
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn update(token: &str, edits: &[SessionEdit]) -> Result<(), UpdateError> {
+        with(|state| {
+            state.demand("sessions");
+            if state.sessions_away {
+                return Err(UpdateError::Unavailable);
+            }
+            let mut session = state.sessions.get(token).cloned().ok_or(UpdateError::NotFound)?;
+            if edit_session(&mut session, edits.to_vec()) && !state.has("session-limits") {
+                return Err(UpdateError::Denied);
+            }
+            state.sessions.insert(token.to_owned(), session);
+            Ok(())
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Built-in authentication: the credential is the token of a session in the store.
 
 use crate::model::api::CredentialSource;
-use crate::model::key::{KeyHash, full_token};
+use crate::model::key::{KeyHash, Token};
 use crate::model::store::Away;
 use crate::pipeline::caller::Caller;
 use crate::pipeline::exchange::Exchange;
@@ -20,24 +20,16 @@ pub(super) async fn caller(
     if token.is_empty() {
         return Err(Reject::CredentialMissing);
     }
-    // A query or cookie may hold any byte; no token that the gateway makes or keeps does.
-    if token.chars().any(char::is_control) {
-        return Err(Reject::CredentialUnknown);
-    }
-    // As in Tyk, whose `min_token_length` has this default.
-    if token.len() < TOKEN_BYTES_MIN {
-        return Err(Reject::CredentialUnknown);
-    }
+    let token = Token::parse(token).ok_or(Reject::CredentialUnknown)?;
     let organisation = &exchange.plan.api.organisation;
-    let (key, stored) = match find(exchange, token).await? {
-        Some(found) => found,
-        // As in Tyk, a key may be called by its own name, without the organisation in front.
-        None => {
-            let full = full_token(organisation, token);
-            let found = if full == token { None } else { find(exchange, &full).await? };
-            found.ok_or(Reject::CredentialUnknown)?
+    let mut found = None;
+    for key in token.hashes(organisation) {
+        if let Some(stored) = find(exchange, &key).await? {
+            found = Some((key, stored));
+            break;
         }
-    };
+    }
+    let (key, stored) = found.ok_or(Reject::CredentialUnknown)?;
     // A key of another organisation is nobody here, which Tyk does not look at.
     let of = &stored.session.organisation;
     if !of.is_empty() && of != organisation {
@@ -46,18 +38,15 @@ pub(super) async fn caller(
     Caller::kept(exchange, key, stored).await
 }
 
-/// The session of a token, as the cache has it.
-async fn find(exchange: &Exchange, token: &str) -> Result<Option<(KeyHash, Stored)>, Reject> {
-    let key = KeyHash::of(token);
-    let stored = match exchange.core.sessions.get(&key).await {
-        Ok(stored) => stored,
+/// The session of a key, as the cache has it.
+async fn find(exchange: &Exchange, key: &KeyHash) -> Result<Option<Stored>, Reject> {
+    match exchange.core.sessions.get(key).await {
         // What was known last, unless the operator would rather refuse.
         Err(error) if error.is_away() && exchange.core.away != Away::Deny => {
-            exchange.core.sessions.last_known(&key).ok_or(Reject::Store(error))?
+            exchange.core.sessions.last_known(key).ok_or(Reject::Store(error))
         }
-        Err(error) => return Err(Reject::Store(error)),
-    };
-    Ok(stored.map(|stored| (key, stored)))
+        answer => answer.map_err(Reject::Store),
+    }
 }
 
 /// The token of `Bearer …` (RFC 6750, section 2.1). As in Tyk, the scheme may be left out.
@@ -70,7 +59,6 @@ fn bare(value: &str) -> &str {
 }
 
 const BEARER: &str = "bearer";
-const TOKEN_BYTES_MIN: usize = 3;
 
 #[cfg(test)]
 mod tests {

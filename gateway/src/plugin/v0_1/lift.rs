@@ -234,35 +234,11 @@ impl Tally<'_> {
     }
 
     fn session_edits(&mut self, edits: Vec<types::SessionEdit>) -> Result<Vec<SessionEdit>, Invalid> {
-        check_count(edits.len(), "session edits")?;
-        edits.into_iter().map(|edit| self.session_edit(edit)).collect()
-    }
-
-    fn session_edit(&mut self, edit: types::SessionEdit) -> Result<SessionEdit, Invalid> {
-        use types::SessionEdit as E;
-        let edit = match edit {
-            E::SetMetadata((name, value)) => SessionEdit::SetMetadata(short(name)?, metadata(value)?),
-            E::RemoveMetadata(name) => SessionEdit::RemoveMetadata(name),
-            E::AddTag(tag) => SessionEdit::AddTag(short(tag)?),
-            E::RemoveTag(tag) => SessionEdit::RemoveTag(tag),
-            E::SetAlias(alias) => SessionEdit::SetAlias(short(alias)?),
-            E::SetRate(value) => SessionEdit::SetRate(rate(value)?),
-            E::SetQuota(value) => SessionEdit::SetQuota(quota(value)),
-            E::SetAccessRights(rights) => {
-                check_count(rights.len(), "access rights")?;
-                SessionEdit::SetAccessRights(rights.into_iter().map(access_right).collect::<Result<_, _>>()?)
-            }
-            E::SetPolicies(ids) => {
-                check_count(ids.len(), "policies")?;
-                SessionEdit::SetPolicies(ids)
-            }
-            E::SetExpires(seconds) => SessionEdit::SetExpires(seconds),
-            E::SetInactive(inactive) => SessionEdit::SetInactive(inactive),
-        };
-        if edit.needs_grant() {
+        let edits = session_edits(edits)?;
+        if edits.iter().any(SessionEdit::needs_grant) {
             self.need(Capability::SessionLimits, "a session edit beyond metadata, tags and alias")?;
         }
-        Ok(edit)
+        Ok(edits)
     }
 
     fn reply(&mut self, reply: types::Reply) -> Result<Reply, Invalid> {
@@ -419,6 +395,35 @@ fn metadata(value: types::MetadataValueResult) -> Result<serde_json::Value, Inva
             serde_json::from_str(&short(text)?).map_err(|error| invalid!("metadata is not JSON: {error}"))
         }
     }
+}
+
+/// Changes of a session. Whether the plugin may make them is for who asks: see [`SessionEdit::needs_grant`].
+pub fn session_edits(edits: Vec<types::SessionEdit>) -> Result<Vec<SessionEdit>, Invalid> {
+    check_count(edits.len(), "session edits")?;
+    edits.into_iter().map(session_edit).collect()
+}
+
+fn session_edit(edit: types::SessionEdit) -> Result<SessionEdit, Invalid> {
+    use types::SessionEdit as E;
+    Ok(match edit {
+        E::SetMetadata((name, value)) => SessionEdit::SetMetadata(short(name)?, metadata(value)?),
+        E::RemoveMetadata(name) => SessionEdit::RemoveMetadata(name),
+        E::AddTag(tag) => SessionEdit::AddTag(short(tag)?),
+        E::RemoveTag(tag) => SessionEdit::RemoveTag(tag),
+        E::SetAlias(alias) => SessionEdit::SetAlias(short(alias)?),
+        E::SetRate(value) => SessionEdit::SetRate(rate(value)?),
+        E::SetQuota(value) => SessionEdit::SetQuota(quota(value)),
+        E::SetAccessRights(rights) => {
+            check_count(rights.len(), "access rights")?;
+            SessionEdit::SetAccessRights(rights.into_iter().map(access_right).collect::<Result<_, _>>()?)
+        }
+        E::SetPolicies(ids) => {
+            check_count(ids.len(), "policies")?;
+            SessionEdit::SetPolicies(ids)
+        }
+        E::SetExpires(seconds) => SessionEdit::SetExpires(seconds),
+        E::SetInactive(inactive) => SessionEdit::SetInactive(inactive),
+    })
 }
 
 fn session(session: types::SessionResult) -> Result<Session, Invalid> {

@@ -171,7 +171,8 @@ pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> &'a types::SessionP
         rsa_certificate_id: &session.rsa_certificate_id,
         created_ms: session.created_ms,
         last_updated: &session.last_updated,
-        extra: extensions(arena, &session.extra),
+        // What the gateway has no field for: Tyk keeps passwords and shared secrets there.
+        extra: &[],
     })
 }
 
@@ -195,11 +196,11 @@ fn access_right<'a>(arena: &'a Bump, right: &'a AccessRight) -> types::AccessRig
         max_query_depth: right.max_query_depth,
         allowance_scope: &right.allowance_scope,
         endpoints: arena.alloc_slice_fill_iter(endpoints),
-        extra: extensions(arena, &right.extra),
+        extra: &[],
     }
 }
 
-fn rate(rate: &Rate) -> types::Rate {
+pub(super) fn rate(rate: &Rate) -> types::Rate {
     types::Rate {
         requests: rate.requests,
         per_seconds: rate.per_seconds,
@@ -214,7 +215,7 @@ fn rate(rate: &Rate) -> types::Rate {
     }
 }
 
-fn quota(quota: &Quota) -> types::Quota {
+pub(super) fn quota(quota: &Quota) -> types::Quota {
     types::Quota { max: quota.max, remaining: quota.remaining, renews: quota.renews, renewal_rate: quota.renewal_rate }
 }
 
@@ -296,5 +297,19 @@ fn geo<'a>(arena: &'a Bump, geo: &'a Geo) -> types::GeoParam<'a> {
         latitude: geo.latitude,
         longitude: geo.longitude,
         time_zone: &geo.time_zone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_other_ways_to_authenticate_do_not_cross() {
+        let secret = vec![("hmac_string".to_owned(), b"\"a secret\"".to_vec())];
+        let right = AccessRight { extra: secret.clone(), ..AccessRight::default() };
+        let kept = Session { access_rights: vec![right], extra: secret, ..Session::default() };
+        let arena = Bump::new();
+        assert!(!format!("{:?}", session(&arena, &kept)).contains("hmac_string"));
     }
 }

@@ -26,9 +26,7 @@ pub(super) fn convert(
     let mut limits = with(defaults);
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);
-    let mut grants: Vec<Capability> = raw.grants.iter().filter_map(|g| Capability::parse(&g.0)).collect();
-    grants.sort_unstable();
-    grants.dedup();
+    let grants = Capability::granted(raw.grants.iter().filter_map(|g| Capability::parse(&g.0)));
     Some(PluginSpec { name: name?, file: file?, grants, isolation, limits })
 }
 
@@ -76,6 +74,7 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.table_elements_max, raw.table_elements_max);
     set(&mut limits.host_call_bytes_max, raw.host_call_bytes_max);
     set(&mut limits.host_calls_max, raw.host_calls_max);
+    set(&mut limits.session_calls_max, raw.session_calls_max);
     set(&mut limits.log_lines_max, raw.log_lines_max);
     set(&mut limits.log_bytes_max, raw.log_bytes_max);
     set(&mut limits.random_bytes_max, raw.random_bytes_max);

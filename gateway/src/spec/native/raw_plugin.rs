@@ -64,9 +64,12 @@ pub(super) struct PluginLimits {
     pub(super) table_elements_max: Option<u64>,
     /// Bytes that the host calls of one call may carry. Default: 4194304.
     pub(super) host_call_bytes_max: Option<u64>,
-    /// Host calls (`kv`, `metrics`) of one call. Default: 1000.
+    /// Host calls (`kv`, `metrics`, `sessions`) of one call. Default: 1000.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) host_calls_max: Option<u32>,
+    /// Those among them that ask for a session by its token, or change one: each may be a guess. Default: 20.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) session_calls_max: Option<u32>,
     /// Log lines of one call; more are dropped and counted. Default: 20.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) log_lines_max: Option<u32>,

@@ -72,7 +72,7 @@ fn gateway(keys: &str) -> String {
 #[test]
 fn a_good_configuration_has_no_problems() {
     check_all(&api("name: X"), &[]);
-    check_all(&plugin("file: a.wasm, grants: [log, kv]"), &[]);
+    check_all(&plugin("file: a.wasm, grants: [log, kv, sessions]"), &[]);
     check_all(&gateway("limits:\n  # all commented out\n"), &[]);
 }
 
@@ -124,7 +124,7 @@ fn values_of_a_wrong_kind_are_refused_with_an_example() {
         &plugin("file: a.wasm, grants: [lg]"),
         "error plugins.a.grants[0]: `lg` is not known here | did you mean `log`?",
     );
-    check(&plugin("file: a.wasm, grants: [sessions]"), "error plugins.a.grants[0]: `sessions` is not known here");
+    check(&plugin("file: a.wasm, grants: [secrets]"), "error plugins.a.grants[0]: `secrets` is not known here");
     check(&plugin("limits: {}"), "error plugins.a: `file` is missing | The component file");
     check(&gateway("workers: 1.0"), "error workers: cannot be used");
 }

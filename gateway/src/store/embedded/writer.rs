@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::model::store::EmbeddedSettings;
 use crate::store::counters::{Counters, Kept, Reserve};
 use crate::store::error::StoreError;
+use crate::store::event::Events;
 use crate::store::kv::values::Values;
 use crate::store::record::{Delete, Table, Write};
 
@@ -33,6 +34,7 @@ pub(super) struct Writer {
     file: Arc<File>,
     counters: Arc<Counters>,
     clock: Clock,
+    events: Events,
     batch_max: usize,
     values: Arc<Values>,
     /// How long changes of values wait for others.
@@ -49,12 +51,14 @@ impl Writer {
         counters: Arc<Counters>,
         values: Arc<Values>,
         clock: Clock,
+        events: Events,
         settings: &EmbeddedSettings,
     ) -> Self {
         Self {
             file,
             counters,
             clock,
+            events,
             batch_max: settings.batch_max.max(1),
             values,
             values_interval: settings.kv_write_interval,
@@ -119,7 +123,13 @@ impl Writer {
         for (command, outcome) in batch.into_iter().zip(outcomes) {
             // One who stopped waiting needs no answer.
             match command {
-                Command::Write(_, _, reply) | Command::Delete(_, _, reply) => drop(reply.send(outcome)),
+                Command::Write(Write { event, .. }, _, reply) | Command::Delete(Delete { event, .. }, _, reply) => {
+                    // By the thread itself: one who stopped waiting tells nobody, and copies would stay as they were.
+                    if outcome.as_ref().map_or_else(StoreError::is_away, |is_done| *is_done) {
+                        self.events.tell(event);
+                    }
+                    drop(reply.send(outcome));
+                }
                 Command::Keep(_, reply) => drop(reply.send(outcome.map(|_| ()))),
                 Command::Reserve(reserve) => self.counters.reserved(&reserve, outcome.is_ok()),
                 Command::Values => {}

@@ -168,3 +168,23 @@ async fn a_key_deleted_on_one_gateway_is_unknown_to_the_other_within_100_ms() {
         }
     }
 }
+
+/// A plugin's time may be over, or its caller gone, while the change is on its way to the disk.
+#[tokio::test]
+async fn a_change_that_nobody_waits_for_any_more_is_seen() {
+    let bench = Bench::embedded().await;
+    let (store, cache) = (&bench.store, SessionCache::new(&bench.store, &CacheSettings::default()));
+    let key = KeyHash::of("a");
+    keep(store, &key, "old").await;
+    let read = cache.get(&key).await.expect("it is there").expect("it was kept");
+    let mut heard = store.subscribe();
+
+    let new = Session { alias: "new".to_owned(), ..Session::default() };
+    {
+        let mut update = std::pin::pin!(store.update_session(&key, &new, Life::Kept, &read.version));
+        assert!(std::future::poll_fn(|context| Poll::Ready(update.as_mut().poll(context).is_pending())).await);
+    }
+
+    assert_eq!(heard.next().await, Some(Event::SessionChanged(key.clone())));
+    assert_eq!(alias(&cache, &key).await.as_deref(), Some("new"));
+}

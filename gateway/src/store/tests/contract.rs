@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::bench::Bench;
 use crate::model::key::KeyHash;
 use crate::model::policy::{Policy, PolicyId};
-use crate::model::session::Session;
+use crate::model::session::{Session, SessionEdit};
 use crate::store::{Event, Life, StoreError};
 
 fn session(alias: &str) -> Session {
@@ -50,6 +51,38 @@ pub(super) async fn an_update_does_not_bring_back_a_deleted_session(bench: &Benc
     bench.other.delete_session(&key).await.expect("it is there");
     assert_eq!(store.update_session(&key, &session("two"), Life::Kept, &read.version).await, Ok(None));
     assert_eq!(store.session(&key).await, Ok(None));
+}
+
+pub(super) async fn of_many_edits_at_once_none_is_lost(bench: &Bench) {
+    let (store, other, key) = (&bench.store, &bench.other, KeyHash::of("a"));
+    store.replace_session(&key, &session("one"), Life::Forever).await.expect("it is there");
+    let read = store.session(&key).await.expect("it is there").expect("it was written");
+    let tags: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    let edits = tags.iter().enumerate().map(async |(index, tag)| {
+        let store = if index % 2 == 0 { store } else { other };
+        store.edit_session(&key, read.clone(), &[SessionEdit::AddTag(tag.clone())]).await
+    });
+    assert_eq!(join_all(edits).await, vec![Ok(true); 8]);
+    let edited = store.session(&key).await.expect("it is there").expect("it was written").session;
+    let mut found = edited.tags.clone();
+    found.sort_unstable();
+    assert_eq!((found, edited.alias.as_str()), (tags, "one"));
+}
+
+pub(super) async fn edits_do_not_bring_back_a_deleted_session(bench: &Bench) {
+    let (store, key) = (&bench.store, KeyHash::of("a"));
+    let edits = [SessionEdit::SetAlias("two".to_owned())];
+    store.replace_session(&key, &session("one"), Life::Forever).await.expect("it is there");
+    let read = store.session(&key).await.expect("it is there").expect("it was written");
+    bench.other.delete_session(&key).await.expect("it is there");
+    assert_eq!(store.edit_session(&key, read.clone(), &edits).await, Ok(false));
+    assert_eq!(store.session(&key).await, Ok(None));
+    // Nor do they reach what came in its place for somebody else.
+    let theirs = Session { organisation: "p".to_owned(), ..session("theirs") };
+    bench.other.create_session(&key, &theirs, Life::Forever).await.expect("it is there");
+    assert_eq!(store.edit_session(&key, read, &edits).await, Ok(false));
+    let kept = store.session(&key).await.expect("it is there").expect("it was written");
+    assert_eq!(*kept.session, theirs);
 }
 
 pub(super) async fn a_session_ends_with_its_life(bench: &Bench) {

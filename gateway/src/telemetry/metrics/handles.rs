@@ -89,6 +89,26 @@ impl VersionMetrics {
     }
 }
 
+/// Handles of one plugin of one API that may have sessions by their tokens.
+pub struct SessionCallMetrics {
+    pub(super) families: Arc<Families>,
+    pub(super) labels: Labels,
+}
+
+impl SessionCallMetrics {
+    /// One was asked for (`get`) or changed (`update`), and this came of it.
+    pub fn called(&self, call: &'static str, outcome: &'static str) {
+        let labels = with(&with(&self.labels, "call", call), "outcome", outcome);
+        self.families.session_calls.get_or_create_owned(&labels).inc();
+    }
+}
+
+impl std::fmt::Debug for SessionCallMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionCallMetrics")
+    }
+}
+
 /// Handles of one plugin at one hook of one API.
 pub struct HookMetrics {
     pub(super) calls: Counter,
