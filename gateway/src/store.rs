@@ -159,16 +159,17 @@ impl Store {
         self.0.events.subscribe()
     }
 
-    /// Tells the other gateways of this store to read their definitions again. This one hears of it too, where it hears of
-    /// itself.
+    /// Tells every gateway of this store, this one too, to read its definitions again.
     ///
     /// # Errors
     /// The store is away.
     pub async fn announce_reload(&self) -> Result<(), StoreError> {
-        self.counted(self.0.backend.announce(&Event::Reload).await)
+        self.counted(self.0.backend.announce(&Event::Reload).await)?;
+        self.0.events.tell(Event::Reload);
+        Ok(())
     }
 
-    /// Goes up whenever definitions are to be read again because another gateway says so, or may have said so.
+    /// Goes up whenever definitions are to be read again because a gateway says so, or may have said so.
     pub fn reloads(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.events.reloads()
     }

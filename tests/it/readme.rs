@@ -13,7 +13,7 @@ use stile_tests::{Folder, guest, workspace};
 #[test]
 fn the_demo_answers_as_the_readme_says() {
     let (before, _) = parts();
-    let (demo, port) = demo();
+    let (demo, port, _folder) = demo();
 
     check(&before, &[("localhost:8080", port), ("localhost:8081", control_port(&demo))], 8);
 }
@@ -22,7 +22,7 @@ fn the_demo_answers_as_the_readme_says() {
 fn the_first_plugin_of_the_readme_runs() {
     let (_, after) = parts();
     let folder = Folder::new();
-    let (_demo, demo_port) = demo();
+    let (_demo, demo_port, _folder) = demo();
     let lines = file(&after, "first/src/lib.rs").lines().count();
     assert!(lines <= 15, "a first plugin should be short, this has {lines} lines");
 
@@ -76,7 +76,7 @@ fn metrics_of_the_reference_are_those_of_the_page() {
             }
         }
     }
-    let (demo, _) = demo();
+    let (demo, _, _folder) = demo();
     let page = demo.metrics.render();
     let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let unnamed: Vec<_> =
@@ -112,8 +112,8 @@ fn parts() -> (String, String) {
     (before.to_owned(), after.to_owned())
 }
 
-/// Serves the demo on ports of its own. Its backend is itself, so its port must be known before.
-fn demo() -> (Running, u16) {
+/// Serves the demo on ports of its own, from a file in the folder. Its backend is itself, so its port must be known before.
+fn demo() -> (Running, u16, Folder) {
     // The first who asks for one builds them all.
     assert!(guest("hello").is_file());
     let text = std::fs::read_to_string(workspace().join("demo/stile.yaml")).expect("the demo is there");
@@ -126,7 +126,7 @@ fn demo() -> (Running, u16) {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("there is a free port").port();
         let folder = Folder::new();
         match serve(&folder.write("stile.yaml", text.replace("127.0.0.1:8080", &format!("127.0.0.1:{port}")))) {
-            Ok(running) => return (running, port),
+            Ok(running) => return (running, port, folder),
             Err(error) => problem = error,
         }
     }

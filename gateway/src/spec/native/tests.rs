@@ -562,9 +562,10 @@ fn files_that_cannot_be_read_are_problems() {
 fn yaml_and_toml_give_the_same_model() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/definitions/");
     let read = |file: &str| -> Gateway {
-        let (gateway, warnings) = crate::spec::read_with(&std::path::Path::new(folder).join(file), &environment)
-            .unwrap_or_else(|p| panic!("{p}"));
+        let path = std::path::Path::new(folder).join(file);
+        let (mut gateway, warnings) = crate::spec::read_with(&path, &environment).unwrap_or_else(|p| panic!("{p}"));
         assert_eq!(warnings, []);
+        assert_eq!(std::mem::take(&mut gateway.sources), [path]);
         gateway
     };
     assert_eq!(format!("{:#?}", read("full.yaml")), format!("{:#?}", read("full.toml")));
