@@ -7,6 +7,7 @@ mod kv;
 mod reach;
 mod ready;
 mod shared;
+mod shares;
 mod status;
 mod time;
 

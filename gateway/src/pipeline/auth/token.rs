@@ -43,14 +43,17 @@ pub(super) async fn caller(
     if !of.is_empty() && of != organisation {
         return Err(Reject::OtherOrganisation);
     }
-    Caller::kept(exchange, key, stored).await
+    Caller::kept(exchange, key, stored, None).await
 }
 
 /// The session of a token, as the cache has it.
 async fn find(exchange: &Exchange, token: &str) -> Result<Option<(KeyHash, Stored)>, Reject> {
     let key = KeyHash::of(token);
     let stored = match exchange.core.sessions.get(&key).await {
-        Ok(stored) => stored,
+        Ok(stored) => {
+            exchange.core.store_answered();
+            stored
+        }
         // What was known last, unless the operator would rather refuse.
         Err(error) if error.is_away() && exchange.core.away != Away::Deny => {
             exchange.core.sessions.last_known(&key).ok_or(Reject::Store(error))?
