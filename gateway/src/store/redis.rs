@@ -68,20 +68,24 @@ impl Redis {
         }
     }
 
-    /// One script where one server has all keys. In a cluster the session is written first, then it is entered into its API's
-    /// list, then those who left that are deleted: who is in the list has been written, so nobody is deleted too early. A
-    /// request that ends between two of these leaves a session without a place, until its life is over.
+    /// One script where one server has all keys.
     pub(super) async fn write(&self, write: &Write, clock: &Clock) -> Result<Written, StoreError> {
         let Some(share) = write.share.as_deref() else {
+            // What an operator writes is the operator's. Out first, or it could be deleted as one too many.
+            if write.table == Table::Sessions && write.life != Life::Kept {
+                self.leave(&write.key).await?;
+            }
             return written(self.link.ask(question(write, Script::Write, self.records_max)).await?);
         };
         let now_ms = match self.clock {
             RedisClock::Server => 0,
             RedisClock::Gateway => clock.now_ms(),
         };
-        let list = format!("{MADE_PREFIX}{}", share.api);
+        let list = format!("{MADE}-{}", share.api);
         let enter = |question: Question| {
             question
+                .key(list)
+                .key(MADE)
                 .arg(now_ms.to_string())
                 .arg(&*write.key)
                 .arg(life_ms(write.life))
@@ -89,30 +93,29 @@ impl Redis {
                 .arg(LEAVE_MAX)
         };
         if !self.is_cluster {
-            let keep = enter(question(write, Script::Keep, self.records_max).key(list));
+            let keep = enter(question(write, Script::Keep, self.records_max));
             return written(self.link.ask(keep.arg(SESSION_PREFIX).arg(SESSION_DELETED)).await?);
         }
-        let mut done = written(self.link.ask(question(write, Script::Write, self.records_max)).await?)?;
-        if done.is_done {
-            // Asked twice, somebody more may leave.
-            done.evicted = names(self.link.ask(enter(Question::script(Script::Enter, true).key(list))).await?)?;
-        }
-        for key in &done.evicted {
-            let Ok(hash) = KeyHash::guess(key) else { continue };
-            let event = Event::SessionDeleted(hash);
-            // Whether or not this succeeds, the caller's own session is kept.
-            let _ = self.delete(&Delete { table: Table::Sessions, key: key.clone(), event }).await;
-        }
-        Ok(done)
+        let write = question(write, Script::Write, self.records_max);
+        // Asked twice, somebody more may leave.
+        let enter = enter(Question::script(Script::Enter, true));
+        // A task of its own: a caller that goes between two steps must not leave a session without a place.
+        let keeping = tokio::spawn(keep_in_cluster(self.link.clone(), write, enter));
+        keeping.await.map_err(|_| StoreError::away("the gateway is ending"))?
     }
 
     pub(super) async fn delete(&self, delete: &Delete) -> Result<bool, StoreError> {
-        let (key, field) = place(delete.table, &delete.key);
-        let question = Question::script(Script::Delete, false).key(key).arg(field).arg(CHANNEL);
-        match self.link.ask(question.arg(delete.event.to_message())).await? {
-            Value::Int(deleted) => Ok(deleted > 0),
-            _ => Err(unexpected()),
+        let is_deleted = erase(&self.link, delete).await?;
+        if is_deleted && delete.table == Table::Sessions {
+            // It is deleted all the same; its place goes at its end at the latest.
+            let _ = self.leave(&delete.key).await;
         }
+        Ok(is_deleted)
+    }
+
+    /// Gives back the place of a session, where a plugin made it.
+    async fn leave(&self, key: &str) -> Result<(), StoreError> {
+        self.link.ask(Question::script(Script::Leave, true).key(MADE).arg(key)).await.map(|_| ())
     }
 
     pub(super) async fn list(
@@ -317,6 +320,31 @@ fn place(table: Table, key: &str) -> (String, &str) {
     }
 }
 
+/// A session is written, then it is entered into its API's list, then those who left that are deleted: who is in the list has
+/// been written, so nobody is deleted too early.
+async fn keep_in_cluster(link: Arc<Link>, write: Question, enter: Question) -> Result<Written, StoreError> {
+    let mut done = written(link.ask(write).await?)?;
+    if done.is_done {
+        done.evicted = names(link.ask(enter).await?)?;
+    }
+    for key in &done.evicted {
+        let Ok(hash) = KeyHash::guess(key) else { continue };
+        let event = Event::SessionDeleted(hash);
+        // Whether or not this succeeds, the caller's own session is kept.
+        let _ = erase(&link, &Delete { table: Table::Sessions, key: key.clone(), event }).await;
+    }
+    Ok(done)
+}
+
+async fn erase(link: &Link, delete: &Delete) -> Result<bool, StoreError> {
+    let (key, field) = place(delete.table, &delete.key);
+    let question = Question::script(Script::Delete, false).key(key).arg(field).arg(CHANNEL);
+    match link.ask(question.arg(delete.event.to_message())).await? {
+        Value::Int(deleted) => Ok(deleted > 0),
+        _ => Err(unexpected()),
+    }
+}
+
 /// What a script that writes is asked.
 fn question(write: &Write, script: Script, records_max: usize) -> Question {
     let (key, field) = place(write.table, &write.key);
@@ -381,8 +409,8 @@ fn unexpected() -> StoreError {
 }
 
 const SESSION_PREFIX: &str = "apikey-";
-/// Before the API's id: the sessions that its plugin made.
-const MADE_PREFIX: &str = "stile-made-";
+/// The names of the lists of sessions that plugins made: this one, and an API's id. One hash tag has them in one slot.
+const MADE: &str = "{stile-made}";
 /// Before the name of a session that a plugin made: the news that it is deleted, as [`Event::to_message`] has it.
 const SESSION_DELETED: &str = "session-deleted sha256 ";
 /// Sessions that leave for one, where there were far too many.

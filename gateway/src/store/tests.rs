@@ -59,6 +59,7 @@ macro_rules! contract {
                 interleaving: no_interleaving_lets_more_than_a_limit_through;
                 shares: a_plugin_has_so_many_sessions_and_the_one_that_ends_first_leaves;
                 shares: sessions_that_ended_leave_their_place_and_those_that_never_end_leave_last;
+                shares: a_session_that_is_deleted_or_that_an_operator_writes_takes_no_place;
                 shares: a_session_that_left_keeps_its_quota;
                 shares: a_flood_of_sessions_stays_in_its_share;
             );

@@ -1,8 +1,8 @@
 -- Enters a session into the list of those that the plugin of an API made, in the order in which they end. Answers who must
 -- leave, so that the list has no more than it may. `keep.lua` and a cluster's question of its own go on from here.
--- The list; now in ms (0: the server's), the session, its life in ms (0: for ever, -1: as before), most sessions, most that
+-- The set of all lists, for `leave.lua`; the list; now in ms (0: the server's), the session, its life in ms (0: for ever, -1: as before), most sessions, most that
 -- leave at once.
-local function enter(list, now, session, life, most, most_at_once)
+local function enter(lists, list, now, session, life, most, most_at_once)
   now, life = tonumber(now), tonumber(life)
   if now == 0 then
     local time = redis.call('TIME')
@@ -19,6 +19,7 @@ local function enter(list, now, session, life, most, most_at_once)
     end
   end
   if life < 0 and before then return leaving end
+  redis.call('SADD', lists, list)
   -- Those that never end come after all others, in the order in which they were written.
   local rank = life > 0 and now + life or 4000000000000000 + now
   local left = redis.call('PTTL', list)

@@ -15,6 +15,7 @@ pub(super) enum Script {
     Kv,
     Keep,
     Enter,
+    Leave,
 }
 
 /// What is asked. It can be asked again, so that a server that forgot a script is told it.
@@ -93,13 +94,17 @@ impl Script {
                 include_str!("keep.lua")
             ),
             Self::Enter => {
-                concat!(include_str!("enter.lua"), "return enter(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])")
+                concat!(
+                    include_str!("enter.lua"),
+                    "return enter(KEYS[2], KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])"
+                )
             }
+            Self::Leave => include_str!("leave.lua"),
         }
     }
 
     fn hash(self) -> &'static str {
-        static HASHES: LazyLock<[redis::Script; 8]> = LazyLock::new(|| {
+        static HASHES: LazyLock<[redis::Script; 9]> = LazyLock::new(|| {
             let scripts = [
                 Script::Take,
                 Script::Refund,
@@ -109,10 +114,11 @@ impl Script {
                 Script::Kv,
                 Script::Keep,
                 Script::Enter,
+                Script::Leave,
             ];
             scripts.map(|script| redis::Script::new(script.code()))
         });
-        let [take, refund, quota, write, delete, kv, keep, enter] = &*HASHES;
+        let [take, refund, quota, write, delete, kv, keep, enter, leave] = &*HASHES;
         match self {
             Self::Take => take,
             Self::Refund => refund,
@@ -122,6 +128,7 @@ impl Script {
             Self::Kv => kv,
             Self::Keep => keep,
             Self::Enter => enter,
+            Self::Leave => leave,
         }
         .get_hash()
     }

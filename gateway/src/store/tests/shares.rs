@@ -72,6 +72,33 @@ pub(super) async fn sessions_that_ended_leave_their_place_and_those_that_never_e
     assert_eq!(one.numbers.evicted.load(Ordering::Relaxed), 1);
 }
 
+pub(super) async fn a_session_that_is_deleted_or_that_an_operator_writes_takes_no_place(bench: &Bench) {
+    let one = share("one", 2);
+    make(&bench.store, &one, "a", HOUR).await;
+    make(&bench.store, &one, "b", HOUR).await;
+    assert_eq!(bench.other.delete_session(&KeyHash::of("a")).await, Ok(true));
+    bench.advance(Duration::from_millis(10)).await;
+    make(&bench.store, &one, "c", HOUR).await;
+    assert_eq!(one.numbers.evicted.load(Ordering::Relaxed), 0, "there was a place");
+
+    // It would end first.
+    let own = Session { alias: "b of the operator".to_owned(), ..Session::default() };
+    bench.other.replace_session(&KeyHash::of("b"), &own, Life::Millis(1_000_000)).await.expect("it is there");
+    bench.advance(Duration::from_millis(10)).await;
+    make(&bench.store, &one, "d", HOUR).await;
+    assert_eq!(one.numbers.evicted.load(Ordering::Relaxed), 0, "there was a place");
+    bench.advance(Duration::from_millis(10)).await;
+    make(&bench.store, &one, "e", HOUR).await;
+    assert_eq!(names(&bench.store).await, ["b of the operator", "d", "e"]);
+
+    // What only gives back what was changed of it keeps its place.
+    let read = bench.store.session(&KeyHash::of("d")).await.expect("it is there").expect("it was made");
+    let kept = bench.store.update_session(&KeyHash::of("d"), &read.session, Life::Kept, &read.version).await;
+    assert!(kept.expect("it is there").is_some());
+    make(&bench.store, &one, "f", HOUR).await;
+    assert_eq!(names(&bench.store).await, ["b of the operator", "e", "f"]);
+}
+
 /// A session that has left and is made again goes on with its quota.
 pub(super) async fn a_session_that_left_keeps_its_quota(bench: &Bench) {
     let one = share("one", 1);
