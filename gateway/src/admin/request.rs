@@ -162,16 +162,17 @@ mod tests {
 
     #[test]
     fn paths_name_keys_and_policies() {
-        check("keys", Some(Target::Keys));
-        check("keys/", Some(Target::Keys));
-        check("keys/create", Some(Target::KeyCreate));
-        check("keys/a%2Fb%20c", Some(Target::Key("a/b c".to_owned())));
-        check("policies", Some(Target::Policies));
-        check("policies/gold", Some(Target::Policy("gold".to_owned())));
+        check("/tyk/keys", Some(Target::Keys));
+        check("/tyk/keys/", Some(Target::Keys));
+        check("/tyk/keys/create", Some(Target::KeyCreate));
+        check("/tyk/keys/a%2Fb%20c", Some(Target::Key("a/b c".to_owned())));
+        check("/tyk/policies", Some(Target::Policies));
+        check("/tyk/policies/gold", Some(Target::Policy("gold".to_owned())));
         for path in ["", "key", "keys/a/b", "keys/%ff", "keys/a%00", "policies/a/b", "apis", "keys//"] {
-            check(path, None);
+            check(&format!("/tyk/{path}"), None);
         }
-        check(&format!("keys/{}", "a".repeat(NAME_BYTES_MAX + 1)), None);
+        check("/keys", None);
+        check(&format!("/tyk/keys/{}", "a".repeat(NAME_BYTES_MAX + 1)), None);
     }
 
     #[test]
