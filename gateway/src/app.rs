@@ -205,6 +205,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let control = control(gateway, (&live, reloader.as_ref()), (&store, &policies), clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
     counters::register_store(&loader.metrics, &store, &sessions);
+    counters::register_shares(&loader.metrics, &live);
     counters::register_control(&loader, &control);
     if let Some(reloader) = &reloader {
         counters::register_reloads(&loader.metrics, reloader);

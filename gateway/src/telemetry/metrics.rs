@@ -50,6 +50,7 @@ struct Families {
     upstream_failures: Counters,
     refusals: Counters,
     version_requests: Counters,
+    sessions_not_written: Counters,
     calls: Counters,
     call_failures: Counters,
     calls_continued: Counters,
@@ -106,6 +107,7 @@ impl Metrics {
             upstream_failures = Counters::default(), "upstream_failures", "Requests that got no answer from their upstream, by kind";
             refusals = Counters::default(), "refusals", "Requests that the gateway refused, by reason";
             version_requests = Counters::default(), "version_requests", "Requests of a version of an API";
+            sessions_not_written = Counters::default(), "sessions_not_written_back", "Requests whose changes of the session were lost";
             calls = Counters::default(), "plugin_calls", "Calls of plugins";
             call_failures = Counters::default(), "plugin_call_failures", "Calls of plugins that failed, by kind";
             calls_continued = Counters::default(), "plugin_calls_continued", "Failed calls after which the request went on";
@@ -140,6 +142,7 @@ impl Metrics {
             upstream_failures,
             refusals,
             version_requests,
+            sessions_not_written,
             calls,
             call_failures,
             calls_continued,
@@ -265,7 +268,21 @@ impl Metrics {
         labels: &[(&'static str, &str)],
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
-        self.0.readers.add(name, help, kind, labels, read);
+        let labels: Labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.0.readers.add(name, help, kind, Box::new(move || vec![(labels.clone(), read())]));
+    }
+
+    /// Adds values that are read when the page is asked for, with what stands in their label: whatever there is then.
+    pub fn reader_by(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: ReaderKind,
+        label: &'static str,
+        read: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
+    ) {
+        let labelled = move || read().into_iter().map(|(of, value)| (vec![(label, of)], value)).collect();
+        self.0.readers.add(name, help, kind, Box::new(labelled));
     }
 
     /// Lets go of what is read for the page: it may hold what holds this registry.

@@ -70,6 +70,11 @@ impl ApiMetrics {
         self.families.refusals.get_or_create_owned(&with(&self.labels, "reason", reason)).inc();
     }
 
+    /// Changes of a session could not be written back.
+    pub fn session_not_written_back(&self) {
+        self.families.sessions_not_written.get_or_create_owned(&self.labels).inc();
+    }
+
     /// Records found no place in their queue.
     pub fn records_dropped(&self, records: u64) {
         self.families.records_dropped.get_or_create_owned(&with(&self.labels, "reason", "queue")).inc_by(records);
