@@ -31,7 +31,7 @@ use hyper_util::rt::TokioIo;
 
 pub use self::counters::UpstreamCounters;
 pub use self::error::{KINDS, UpstreamError};
-pub use self::resolve::Resolver;
+pub use self::resolve::{Lookup, Resolver};
 pub use self::splice::splice;
 pub use self::target::{Target, TargetError};
 pub use self::tls::TlsError;
@@ -64,6 +64,11 @@ pub struct Upstreams {
 }
 
 impl Shared {
+    /// With a resolver other than the system's.
+    pub fn resolving(resolver: Resolver) -> Self {
+        Self { resolver, ..Self::default() }
+    }
+
     /// What upstream connections did so far.
     pub fn counters(&self) -> &UpstreamCounters {
         &self.counters

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -48,6 +49,7 @@ pub struct Answer {
     body: Vec<Bytes>,
     is_chunked: bool,
     trailers: HeaderMap,
+    after: Duration,
 }
 
 impl Upstream {
@@ -122,7 +124,14 @@ impl Answer {
     /// An answer without body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Vec::new(), is_chunked: false, trailers: HeaderMap::new() }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            is_chunked: false,
+            trailers: HeaderMap::new(),
+            after: Duration::ZERO,
+        }
     }
 
     /// Adds a header.
@@ -148,6 +157,13 @@ impl Answer {
             self = self.header("trailer", name);
             self.trailers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
         }
+        self
+    }
+
+    /// Comes so late.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        self.after = time;
         self
     }
 
@@ -192,5 +208,6 @@ async fn respond(
     };
     let answer = (shared.answer)(&seen);
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    tokio::time::sleep(answer.after).await;
     Ok(answer.into_response())
 }

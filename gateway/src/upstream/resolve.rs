@@ -20,7 +20,7 @@ pub struct Resolver {
 }
 
 /// Asks the system, or what a test puts in its place.
-type Lookup = Box<dyn Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
+pub type Lookup = Box<dyn Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
 type Addresses = Arc<[IpAddr]>;
 
@@ -44,7 +44,8 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    fn new(lookup: Lookup) -> Self {
+    /// A resolver that asks in this way.
+    pub fn new(lookup: Lookup) -> Self {
         Self { names: Arc::default(), lookup }
     }
 
