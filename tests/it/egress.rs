@@ -38,7 +38,7 @@ const SECRET: &str = "s3cr3t-w0rds";
 /// The server that a plugin may ask.
 fn server(forbidden: &Upstream) -> Upstream {
     let location = format!("{}/inside", forbidden.url());
-    Upstream::answering(move |seen| match seen.target.as_str() {
+    Upstream::answering(move |seen| match seen.target.trim_end_matches('/') {
         "/redirect" => Answer::new(302).header("location", &location),
         "/large" => Answer::new(200).pieces([LARGE; 5], None),
         "/declared" => Answer::new(200).body(LARGE.repeat(5)),
@@ -297,8 +297,8 @@ async fn a_library_for_wasi_http_works_and_its_connection_is_used_again() {
 
 #[tokio::test]
 async fn a_certificate_is_checked_with_the_operator_s_authorities() {
-    let certificate = SelfSigned::new();
-    let server = Gateway::with(api("inner").upstream(&Upstream::start())).tls(&certificate).start().await;
+    let (upstream, certificate) = (Upstream::start(), SelfSigned::new());
+    let server = Gateway::with(api("inner").upstream(&upstream)).tls(&certificate).start().await;
     let port = server.address.port();
     // The certificate is for `localhost`.
     let folder = Folder::new();
@@ -380,13 +380,13 @@ async fn there_is_no_network_in_analytics() {
 #[tokio::test]
 async fn a_grant_that_is_missing_is_named_with_the_line_to_add() {
     let upstream = Upstream::start();
-    let config = json!({ "attack": "none", "allowed": "a:1", "forbidden": "b:1" });
-    let definition = api("orders").upstream(&upstream).pre(plugin("egress").config(config));
+    let used = plugin("with-waki").config(json!({ "url": "http://a.test" }));
+    let definition = api("orders").upstream(&upstream).pre(used);
     let gateway = Gateway::with(definition).try_start().await.expect("it starts without that API");
     let problems = gateway.problems();
     for text in [
-        "`egress`: imports `wasi:http/",
-        "add `outgoing-http` to `plugins.egress.grants` and where it may go to its `outgoing_http.allow`",
+        "`with-waki`: imports `wasi:http/",
+        "add `outgoing-http` to `plugins.with-waki.grants` and where it may go to its `outgoing_http.allow`",
     ] {
         assert!(problems.contains(text), "{text}: {problems}");
     }

@@ -23,10 +23,10 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
-    let store = store::convert(raw.store, &root.key("store"), report);
-    let (mut store, store_is_unnamed) = store?;
-    store.limits.kv_bytes_max = raw.runtime.kv_bytes_max;
+    let kv_bytes_max = raw.runtime.kv_bytes_max;
     let runtime = runtime(raw.runtime, root, report);
+    let (mut store, store_is_unnamed) = store::convert(raw.store, &root.key("store"), report)?;
+    store.limits.kv_bytes_max = kv_bytes_max;
     Some(Gateway {
         sources: Vec::new(),
         reload: reload(&raw.reload),

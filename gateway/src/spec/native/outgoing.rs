@@ -53,7 +53,7 @@ pub(super) fn destinations(raw: &[raw::Allowed], place: &Place, report: &mut Rep
         let place = place.item(index);
         let (url, private, place) = match entry {
             raw::Allowed::Url(url) => (url, false, place),
-            raw::Allowed::Entry(entry) => (&entry.url, entry.private, place.key("url")),
+            raw::Allowed::Entry(entry) => (&entry.url, entry.private.unwrap_or_default(), place.key("url")),
         };
         match Destination::parse(url, private) {
             Ok(destination) => read.push(destination),

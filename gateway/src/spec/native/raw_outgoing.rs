@@ -33,9 +33,8 @@ pub(super) struct AllowedEntry {
     /// Scheme and host with a port or without.
     pub(super) url: String,
     /// Whether the name may have addresses of private networks and of this machine. Metadata services and link-local
-    /// addresses must be listed as addresses all the same.
-    #[serde(default)]
-    pub(super) private: bool,
+    /// addresses must be listed as addresses all the same. Default: false.
+    pub(super) private: Option<bool>,
 }
 
 /// The secrets of a plugin by name.

@@ -1,6 +1,7 @@
 //! Rules of the format, one line each.
 
 mod folder;
+mod outgoing;
 mod policies;
 mod reference;
 mod versions;
