@@ -107,6 +107,12 @@ impl Upstreams {
         self.counted(sent)
     }
 
+    /// Waits until nobody asks for the addresses of a target. A lookup outlives those who wanted it; who bounds what goes on
+    /// at one time counts it until here.
+    pub async fn settled(&self, target: &Target) {
+        self.shared.resolver.settled(&target.origin.host).await;
+    }
+
     /// The request is taken out of its place when it is sent, and put back to be sent once more: a request in every one
     /// of these futures would make them twice as large, and they are moved.
     async fn exchange(&self, target: &Target, request: &mut Request<Body>) -> Result<Response<Body>, UpstreamError> {

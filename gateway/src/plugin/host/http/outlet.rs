@@ -111,8 +111,9 @@ impl Job {
             _ = ended.changed() => Err(Refused::Aborted),
             exchanged = exchange(upstreams, &gate, &target, (request, length), &mut masks, times, reply) => exchanged,
         };
-        drop(permit);
         telling.tell_ended(exchanged);
+        upstreams.settled(&target).await;
+        drop(permit);
     }
 }
 
@@ -139,6 +140,10 @@ async fn exchange(
         sent = timeout_at(times.head_until.into(), sending) => sent.unwrap_or(Err(Refused::Time)),
     };
     let checked = sent.and_then(|response| {
+        // Nobody asked for another protocol.
+        if response.status().is_informational() {
+            return Err(Refused::Protocol);
+        }
         check_bytes(response.headers(), limits)?;
         let is_longer = response.body().size_hint().lower() > limits.outgoing_response_bytes_max;
         if is_longer { Err(Refused::ResponseBytes) } else { Ok(response) }
