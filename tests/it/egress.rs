@@ -43,6 +43,7 @@ fn server(forbidden: &Upstream) -> Upstream {
         "/large" => Answer::new(200).pieces([LARGE; 5], None),
         "/declared" => Answer::new(200).body(LARGE.repeat(5)),
         "/head" => Answer::new(200).header("x-large", &"x".repeat(20_000)),
+        "/drip" => Answer::new(200).pieces(["a"; 20], None).pausing(Duration::from_millis(100)),
         "/slow" => Answer::new(200).after(SLOW),
         "/echo" => {
             let secret = seen.header("x-secret").unwrap_or_default();
@@ -92,7 +93,7 @@ fn attacking(attack: &str, allowed: &Upstream, forbidden: &Upstream) -> Builder 
     };
     let limits = json!({
         "deadline_ms": if attack == "deadline" { 300 } else { 10_000 },
-        "outgoing_time_max_ms": if attack == "slow_answer" || attack == "at_once" { 300 } else { 5_000 },
+        "outgoing_time_max_ms": if matches!(attack, "slow_answer" | "drip" | "at_once") { 300 } else { 5_000 },
         "outgoing_request_bytes_max": 200_000,
         "outgoing_response_bytes_max": 200_000,
         "outgoing_concurrency_max": if attack == "at_once" { 2 } else { 64 },
@@ -106,6 +107,8 @@ fn attacking(attack: &str, allowed: &Upstream, forbidden: &Upstream) -> Builder 
         .plugin("egress", "outgoing_http", json!({ "allow": allow }))
         .plugin("egress", "secrets", secret)
         .limits("egress", limits)
+        // What it leaves behind is in an instance that goes on.
+        .plugin("egress", "isolation", if attack == "leave_behind" { "reuse" } else { "request" })
         .resolving(names)
 }
 
@@ -254,6 +257,7 @@ attacks! {
     an_answer_over_its_limit_is_broken_off: "large_answer";
     an_answer_that_declares_to_be_over_its_limit_is_not_read: "declared_answer";
     header_fields_over_their_limit_do_not_come_in: "large_head";
+    an_answer_that_comes_drop_by_drop_is_waited_for_so_long: "drip";
     an_answer_that_does_not_come_is_waited_for_so_long: "slow_answer";
     a_call_ends_at_its_deadline_while_it_waits_for_an_answer: "deadline";
     a_call_that_sends_too_often_is_ended: "calls";

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -50,6 +51,7 @@ pub struct Answer {
     is_chunked: bool,
     trailers: HeaderMap,
     after: Duration,
+    pause: Duration,
 }
 
 impl Upstream {
@@ -131,6 +133,7 @@ impl Answer {
             is_chunked: false,
             trailers: HeaderMap::new(),
             after: Duration::ZERO,
+            pause: Duration::ZERO,
         }
     }
 
@@ -167,12 +170,24 @@ impl Answer {
         self
     }
 
+    /// Pauses before each of its pieces.
+    #[must_use]
+    pub fn pausing(mut self, time: Duration) -> Self {
+        self.pause = time;
+        self
+    }
+
     fn into_response(self) -> Response<BoxBody<Bytes, Infallible>> {
         let body = if self.is_chunked {
             let data = self.body.into_iter().map(Frame::data);
             let last = (!self.trailers.is_empty()).then(|| Frame::trailers(self.trailers));
             let frames: Vec<_> = data.chain(last).map(Ok).collect();
-            BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+            let pause = self.pause;
+            let late = futures_util::stream::iter(frames).then(move |frame| async move {
+                tokio::time::sleep(pause).await;
+                frame
+            });
+            BodyExt::boxed(StreamBody::new(late))
         } else {
             Full::new(self.body.concat().into()).boxed()
         };

@@ -3,7 +3,8 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use crate::{
-    guest::contract::PluginDescription, http as client, kv::Error as KvError, log::Level, testing::LogLine, types::Session,
+    guest::contract::PluginDescription, http as client, kv::Error as KvError, log::Level, testing::LogLine,
+    types::Session,
 };
 
 thread_local! {
@@ -44,7 +45,7 @@ impl State {
     #[track_caller]
     fn demand(&self, capability: &str) {
         assert!(
-            self.has(capability),
+            asked.into_iter().any(|asked| asked.name == capability),
             "the plugin uses `{capability}` without asking: add `#[plugin(capabilities({} = \"why\"))]`",
             capability.replace('-', "_"),
         );

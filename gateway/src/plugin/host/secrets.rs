@@ -196,7 +196,7 @@ const PREFIX: &str = "stile-secret-";
 const HIDDEN_BYTES_MIN: usize = 8;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
+#[expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::model::outgoing::Destination;

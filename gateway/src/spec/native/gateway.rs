@@ -156,7 +156,8 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
         Some(places) => Some(outgoing::destinations(places, &place, report)?),
         None => None,
     };
-    let grants_max = raw.grants_max.map(|grants| grants.iter().filter_map(|g| Capability::parse(&g.0)).collect());
+    let grants_max =
+        raw.grants_max.map(|grants| Capability::granted(grants.iter().filter_map(|g| Capability::parse(&g.0))));
     Some(Runtime {
         instances_max: raw.instances_max,
         memory_bytes_max: raw.memory_bytes_max,

@@ -74,7 +74,9 @@ enum Attack {
     LargeHead,
     /// An answer that does not come.
     SlowAnswer,
-    /// The same, and all the time that the call has.
+    /// An answer that comes a byte at a time.
+    Drip,
+    /// One that does not come, and all the time that the call has.
     Deadline,
     /// One request more than `outgoing_calls_max`.
     Calls,
@@ -167,6 +169,7 @@ impl Egress {
             Attack::LargeAnswer => to(&format!("{allowed}/large")),
             Attack::DeclaredAnswer => to(&format!("{allowed}/declared")),
             Attack::LargeHead => to(&format!("{allowed}/head")),
+            Attack::Drip => to(&format!("{allowed}/drip")),
             Attack::SlowAnswer | Attack::Deadline => to(&format!("{allowed}/slow")),
             Attack::Calls => (0..9).map(|_| to(allowed)).collect(),
             Attack::AtOnce => at_once(allowed),

@@ -34,7 +34,7 @@ impl Gate {
     pub fn new(spec: &PluginSpec, limits: Arc<Limits>) -> Result<Self, TargetError> {
         let count = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
         let tls = spec.outgoing_http.allow.iter().any(crate::model::outgoing::Destination::tls);
-        // Times are kept by who sends: here is only what is never reached before.
+        // Who sends keeps the time as a whole, of which each part may take all.
         let time = limits.outgoing_time_max;
         let target = Target::new(&Upstream {
             origin: Origin { tls, host: "".into(), port: 0 },
@@ -47,7 +47,8 @@ impl Gate {
             idle_timeout: time,
             idle_connections_max: count(limits.outgoing_idle_connections_max),
             idle_connection_timeout: IDLE_TIMEOUT,
-            connections_max: count(limits.outgoing_concurrency_max),
+            // As many as there are requests, which are bounded below.
+            connections_max: usize::MAX,
         })?;
         let concurrency = Arc::new(Semaphore::new(count(limits.outgoing_concurrency_max)));
         Ok(Self { outgoing: spec.outgoing_http.clone(), target, concurrency, limits })
