@@ -45,7 +45,7 @@ impl State {
     #[track_caller]
     fn demand(&self, capability: &str) {
         assert!(
-            asked.into_iter().any(|asked| asked.name == capability),
+            self.has(capability),
             "the plugin uses `{capability}` without asking: add `#[plugin(capabilities({} = \"why\"))]`",
             capability.replace('-', "_"),
         );

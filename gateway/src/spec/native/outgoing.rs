@@ -128,6 +128,7 @@ fn value(raw: &raw::Secret, environment: Environment<'_>, place: &Place, report:
         (None, Some(file)) => {
             let place = place.key("file");
             let path = existing(file, &place, "file of the secret", report)?;
+            report.source(&path);
             let Ok(text) = read(&path) else {
                 report.error(&place, "cannot be read as a text of at most 4,096 bytes", "look at its owner and mode");
                 return None;
