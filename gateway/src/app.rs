@@ -33,6 +33,7 @@ use crate::pipeline::rights::Patterns;
 use crate::pipeline::standing::Standings;
 use crate::plugin::cache::Cache;
 use crate::plugin::engine::{Choice, Engine, EngineError};
+use crate::plugin::host::Outlet;
 use crate::plugin::lane::SlowLane;
 use crate::plugin::load::Loader;
 use crate::plugin::machine::Machine;
@@ -138,6 +139,16 @@ pub struct Drained {
 
 /// Starts a gateway: loads plugins, takes addresses, serves. `step` is told the name of each plugin before it loads.
 pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result<Running, StartError> {
+    start_with(gateway, clock, upstream::Shared::default(), step)
+}
+
+/// The same with what all cores share of upstreams, such as a resolver of one's own.
+pub fn start_with(
+    gateway: &Gateway,
+    clock: &Clock,
+    upstreams: upstream::Shared,
+    step: impl FnMut(&str),
+) -> Result<Running, StartError> {
     let stamps = Stamps::of(&gateway.sources);
     let store = state::open(gateway, clock)?;
     let Prepared { loader, machine, choice } = prepare(gateway, &store)?;
@@ -184,7 +195,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
     let admin = Admin::bind(gateway.control.address)
         .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
-    let upstreams = Arc::new(upstream::Shared::default());
+    let upstreams = Arc::new(upstreams);
     let (stop, _) = watch::channel(false);
     // Without a file there is nothing to read again.
     let (reloader, reloading) = if gateway.sources.is_empty() {
@@ -217,7 +228,7 @@ pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result
     let mut workers = Vec::new();
     for (index, seat) in server.seats.into_iter().enumerate() {
         let parts = WorkerParts {
-            worker: Worker { index, lane: SlowLane::default() },
+            worker: Worker { index, lane: SlowLane::default(), outlet: None },
             seat,
             live: live.clone(),
             upstreams: upstreams.clone(),
@@ -345,13 +356,15 @@ impl WorkerParts {
         }
     }
 
-    async fn serve(self) -> Summary {
+    async fn serve(mut self) -> Summary {
+        let upstreams = Upstreams::new(self.upstreams);
+        self.worker.outlet = Some(Outlet::start(upstreams.clone()));
         let settings = &self.gateway.analytics;
         let (recorder, records) = Recorder::new(self.sink, self.worker.clone(), settings.queue_max, settings.batch_max);
         let recording = tokio::task::spawn_local(records);
         let core = Rc::new(Core {
             worker: self.worker,
-            upstreams: Upstreams::new(self.upstreams),
+            upstreams,
             recorder,
             trusted: self.trusted,
             access: self.gateway.log.access,

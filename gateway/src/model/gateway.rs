@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::api::Api;
-use super::plugin::PluginSpec;
+use super::outgoing::Destination;
+use super::plugin::{Capability, PluginSpec};
 use super::policy::Policy;
 use super::store::StoreSettings;
 
@@ -180,6 +181,10 @@ pub struct Runtime {
     pub cache_bytes_max: u64,
     /// The time between two looks at running guests.
     pub tick: Duration,
+    /// What any plugin may be granted; `None` for all that there is.
+    pub grants_max: Option<Vec<Capability>>,
+    /// Where any plugin may be allowed to send requests; `None` for anywhere.
+    pub outgoing_http_max: Option<Vec<Destination>>,
 }
 
 impl Default for Runtime {
@@ -192,6 +197,8 @@ impl Default for Runtime {
             cache_dir: None,
             cache_bytes_max: 1 << 30,
             tick: Duration::from_micros(500),
+            grants_max: None,
+            outgoing_http_max: None,
         }
     }
 }

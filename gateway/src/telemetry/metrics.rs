@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 
 use self::guest::GuestFamilies;
 pub use self::guest::{GuestMetricKind, GuestMetrics, MetricRefused};
-pub use self::handles::{ApiMetrics, HookMetrics, SessionCallMetrics, VersionMetrics};
+pub use self::handles::{ApiMetrics, HookMetrics, OutgoingMetrics, SessionCallMetrics, VersionMetrics};
 pub use self::reader::ReaderKind;
 use self::reader::Readers;
 use super::histogram::Histogram;
@@ -67,6 +67,8 @@ struct Families {
     plugin_compile_seconds: Histograms,
     plugin_load_failures: Counters,
     metrics_refused: Counters,
+    outgoing: Counters,
+    outgoing_seconds: Histograms,
 }
 
 impl fmt::Debug for Metrics {
@@ -122,6 +124,8 @@ impl Metrics {
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
             plugin_load_failures = Counters::default(), "plugin_load_failures", "Plugins that did not load";
             metrics_refused = Counters::default(), "plugin_metrics_refused", "Metrics that a plugin declared and cannot have";
+            outgoing = Counters::default(), "plugin_outgoing_requests", "Requests that plugins sent or wished to send, by outcome";
+            outgoing_seconds = seconds(), "plugin_outgoing_seconds", "Time of such a request with its answer";
         }
         let readers = Arc::new(Readers::default());
         let guest_families = Arc::new(GuestFamilies::default());
@@ -158,6 +162,8 @@ impl Metrics {
             plugin_compile_seconds,
             plugin_load_failures,
             metrics_refused,
+            outgoing,
+            outgoing_seconds,
         }))
     }
 
@@ -223,6 +229,12 @@ impl Metrics {
     pub fn session_calls(&self, api: &ApiId, plugin: &PluginName) -> SessionCallMetrics {
         let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
         SessionCallMetrics { families: self.0.clone(), labels }
+    }
+
+    /// What became of the requests that a plugin of an API sends.
+    pub fn outgoing(&self, api: &ApiId, plugin: &PluginName) -> OutgoingMetrics {
+        let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
+        OutgoingMetrics { families: self.0.clone(), labels }
     }
 
     /// Counts a request that reached no API.

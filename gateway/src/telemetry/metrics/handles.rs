@@ -172,3 +172,24 @@ impl HookMetrics {
         self.records_dropped.inc_by(records);
     }
 }
+
+/// What became of the requests that a plugin of an API sends.
+#[derive(Clone)]
+pub struct OutgoingMetrics {
+    pub(super) families: Arc<Families>,
+    pub(super) labels: Labels,
+}
+
+impl OutgoingMetrics {
+    /// A request ended, or was refused.
+    pub fn ended(&self, outcome: &'static str, time: Duration) {
+        self.families.outgoing.get_or_create_owned(&with(&self.labels, "outcome", outcome)).inc();
+        self.families.outgoing_seconds.get_or_create_owned(&self.labels).observe(time.as_secs_f64());
+    }
+}
+
+impl std::fmt::Debug for OutgoingMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OutgoingMetrics")
+    }
+}
