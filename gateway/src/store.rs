@@ -20,6 +20,7 @@ mod redis;
 mod sessions;
 mod share;
 mod window;
+mod writes;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};

@@ -62,7 +62,8 @@ impl Backend {
     /// Whether it is away at this moment.
     pub(super) fn trouble(&self) -> Option<StoreTrouble> {
         match self {
-            Self::Memory(_) | Self::Embedded(_) => None,
+            Self::Memory(_) => None,
+            Self::Embedded(embedded) => embedded.trouble(),
             Self::Redis(redis) => redis.trouble(),
         }
     }

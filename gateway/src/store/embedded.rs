@@ -20,11 +20,12 @@ use tokio::sync::oneshot;
 use self::file::File;
 use self::writer::{Command, Writer};
 use super::counters::{Counters, Kept, Taken, Ticket};
-use super::error::{OpenError, StoreError};
+use super::error::{OpenError, StoreError, StoreTrouble};
 use super::event::Events;
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::record::{Cursor, Delete, Page, Table, Write, Written};
+use super::writes::Writes;
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
 use crate::model::store::{EmbeddedSettings, StoreLimits};
@@ -41,6 +42,7 @@ pub(super) struct Embedded {
     busy: AtomicU64,
     /// Sessions that plugins made; written by the thread that writes.
     made: Arc<AtomicUsize>,
+    writes: Arc<Writes>,
 }
 
 /// Work for the thread that reads.
@@ -73,6 +75,7 @@ impl Embedded {
         let writer =
             Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), events.clone(), settings);
         let writer = writer.with_made(limits.plugin_sessions_max, &made).map_err(|error| failed(error.to_string()))?;
+        let writes = writer.writes();
         let writing = spawn("stile-store-write", move || writer.run(&received))?;
         let (reads, asked) = sync_channel::<Read>(settings.queue_max);
         let file_of_reader = file.clone();
@@ -91,7 +94,12 @@ impl Embedded {
             deadline: settings.deadline,
             busy: AtomicU64::new(0),
             made,
+            writes,
         })
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        self.writes.trouble()
     }
 
     pub(super) async fn read(&self, table: Table, key: &str, now_ms: u64) -> Result<Option<Bytes>, StoreError> {

@@ -64,6 +64,14 @@ pub enum StoreTrouble {
         /// What the last call was told before it was given up.
         reason: Arc<str>,
     },
+    /// It answers, but keeps nothing new: its disk or memory is full, or it is a copy that must not be written to.
+    #[error("answers, but has refused to write for {} s: {reason}", .elapsed.as_secs())]
+    Unwritten {
+        /// For how long.
+        elapsed: Duration,
+        /// What the first write was told that was refused.
+        reason: Arc<str>,
+    },
     /// It answers, but what other gateways change is not told.
     #[error("changes by other gateways are not heard: sessions are read from the store for each request")]
     Unheard,

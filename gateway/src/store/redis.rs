@@ -142,7 +142,8 @@ impl Redis {
             Allowance { rates: SmallVec::from_elem(RateState::default(), take.rates.len()), quota: None };
         let mut counted: SmallVec<[(Group, i64); 2]> = SmallVec::new();
         for group in self.groups(take) {
-            let answer = self.link.ask(group.question(take, Script::Take, now_us, self.clock)).await?;
+            let asked = self.link.ask(group.question(take, Script::Take, now_us, self.clock)).await;
+            let answer = asked.map_err(uncounted)?;
             match group.read(&numbers(&answer)?, take, clock.now_ms(), &mut allowance)? {
                 Ok(at) => counted.push((group, at)),
                 Err(refused) => {
@@ -402,6 +403,14 @@ fn life_ms(life: Life) -> String {
 
 fn session_key(key: &str) -> String {
     format!("{SESSION_PREFIX}{key}")
+}
+
+/// A server that has no room counts as little as one that is away.
+fn uncounted(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Full(reason) => StoreError::away(reason),
+        error => error,
+    }
 }
 
 fn unexpected() -> StoreError {

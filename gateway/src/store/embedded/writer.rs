@@ -18,6 +18,7 @@ use crate::store::event::{Event, Events};
 use crate::store::kv::values::Values;
 use crate::store::record::{Delete, Life, Table, Write, Written};
 use crate::store::share::{Made, rank};
+use crate::store::writes::Writes;
 use crate::telemetry::flood::Flood;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -50,6 +51,7 @@ pub(super) struct Writer {
     made: Option<Made>,
     made_max: usize,
     made_count: Arc<AtomicUsize>,
+    writes: Arc<Writes>,
 }
 
 impl Writer {
@@ -74,7 +76,13 @@ impl Writer {
             made: None,
             made_max: 1,
             made_count: Arc::default(),
+            writes: Arc::default(),
         }
+    }
+
+    /// How its writes go.
+    pub(super) fn writes(&self) -> Arc<Writes> {
+        self.writes.clone()
     }
 
     /// Reads which sessions plugins made; at most so many in all are kept, and `count` tells how many there are.
@@ -145,12 +153,14 @@ impl Writer {
         });
         let outcomes = match done {
             Ok(outcomes) => {
+                self.writes.went_well();
                 if FAILED.end(|| self.clock.now_ms()).is_some() {
                     tracing::info!("store can write again");
                 }
                 outcomes
             }
             Err(error) => {
+                self.writes.refused(&error);
                 if let Some(commits) = FAILED.begin(self.clock.now_ms()) {
                     tracing::error!(%error, writes = batch.len(), commits, "store could not write");
                 }
@@ -204,6 +214,7 @@ impl Writer {
         match written {
             Ok(()) => (!is_all).then(Instant::now),
             Err(error) => {
+                self.writes.refused(&error);
                 tracing::error!(%error, "store could not write values of plugins");
                 self.values.put_back(changes);
                 self.file.reopen();

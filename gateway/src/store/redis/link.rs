@@ -4,9 +4,9 @@
 //! are tried at load, the store's own thread makes the call.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::runtime::{Handle, Id};
@@ -19,6 +19,7 @@ use super::question::Question;
 use crate::model::store::RedisSettings;
 use crate::store::error::{OpenError, StoreError};
 use crate::store::event::Events;
+use crate::store::writes::Writes;
 use crate::store::{Numbers, StoreTrouble};
 
 /// The way to Redis. Dropping it ends its thread.
@@ -32,14 +33,17 @@ pub(super) struct Link {
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) circuit: Circuit,
+    writes: Writes,
     pub(super) deadline: Duration,
     pub(super) numbers: Arc<Numbers>,
     slots: Mutex<HashMap<Id, Arc<Slot>>>,
 }
 
 /// The connection of one runtime.
-#[derive(Default)]
 struct Slot {
+    begun: Instant,
+    /// When the server answered last, in milliseconds since then.
+    used_ms: AtomicU64,
     /// With a number that tells it from the one before.
     connection: Mutex<Option<(u64, Connection)>>,
     /// Held by the one who connects; the number of the next connection.
@@ -51,6 +55,7 @@ impl Link {
         let shared = Arc::new(Shared {
             client: Client::new(settings)?,
             circuit: Circuit::new(settings.failures_max, numbers.clone()),
+            writes: Writes::default(),
             deadline: settings.deadline,
             numbers: numbers.clone(),
             slots: Mutex::default(),
@@ -61,7 +66,7 @@ impl Link {
     }
 
     pub(super) fn trouble(&self) -> Option<StoreTrouble> {
-        self.shared.circuit.trouble()
+        self.shared.circuit.trouble().or_else(|| self.shared.writes.trouble())
     }
 
     pub(super) async fn ask(&self, question: Question) -> Result<Value, StoreError> {
@@ -110,7 +115,10 @@ impl Shared {
     pub(super) async fn ask_anyway(&self, question: &Question, node: Option<(&str, u16)>) -> Result<Value, StoreError> {
         let slot = self.slot();
         let answer = match tokio::time::timeout(self.deadline, self.ask_on(&slot, question, node)).await {
-            Ok(answer) => answer.map_err(|error| typed(&error)),
+            Ok(answer) => {
+                self.note_write(question, &answer);
+                answer.map_err(|error| typed(&error))
+            }
             Err(_) => {
                 // It may be half open; the next call makes another.
                 slot.forget(None);
@@ -124,10 +132,32 @@ impl Shared {
         answer
     }
 
+    fn note_write(&self, question: &Question, answer: &Result<Value, RedisError>) {
+        if !question.is_write() {
+            return;
+        }
+        match answer {
+            Ok(_) => self.writes.went_well(),
+            Err(error) if error.code().is_some_and(|code| UNWRITTEN.contains(&code)) => {
+                self.writes.refused(&typed(error))
+            }
+            Err(_) => {}
+        }
+    }
+
     async fn ask_on(&self, slot: &Slot, question: &Question, node: Option<(&str, u16)>) -> Result<Value, RedisError> {
         let mut is_second = false;
         loop {
             let (number, mut connection) = self.connection(slot).await?;
+            // What may be asked once only is not asked on a connection that the server closed meanwhile: nobody could say
+            // whether it was heard.
+            if !question.may_repeat
+                && slot.rested() > REST_MAX
+                && connection.ask(&redis::cmd("PING")).await.is_err_and(|error| is_closed(&error))
+            {
+                slot.forget(Some(number));
+                continue;
+            }
             let answer = match send(&mut connection, question, node, false).await {
                 Err(error) if question.is_script() && is_unknown_script(&error) => {
                     send(&mut connection, question, node, true).await
@@ -135,7 +165,7 @@ impl Shared {
                 answer => answer,
             };
             match answer {
-                Err(error) if error.is_io_error() || error.is_unrecoverable_error() => {
+                Err(error) if is_closed(&error) => {
                     slot.forget(Some(number));
                     // Most likely the server closed it long ago and never heard the question.
                     if is_second || !question.may_repeat {
@@ -143,7 +173,10 @@ impl Shared {
                     }
                     is_second = true;
                 }
-                answer => return answer,
+                answer => {
+                    slot.used();
+                    return answer;
+                }
             }
         }
     }
@@ -159,6 +192,7 @@ impl Shared {
         let connection = self.client.connect().await?;
         self.numbers.connections.fetch_add(1, Ordering::Relaxed);
         *number += 1;
+        slot.used();
         let held = (*number, connection);
         *slot.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
         Ok(held)
@@ -174,7 +208,24 @@ impl Shared {
     }
 }
 
+impl Default for Slot {
+    fn default() -> Self {
+        let (connection, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { begun: Instant::now(), used_ms: AtomicU64::new(0), connection, connecting }
+    }
+}
+
 impl Slot {
+    fn used(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// How long the server has not been heard of.
+    fn rested(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.used_ms.load(Ordering::Relaxed)))
+    }
+
     fn held(&self) -> Option<(u64, Connection)> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -201,6 +252,10 @@ async fn send(
     }
 }
 
+fn is_closed(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error()
+}
+
 fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
@@ -215,5 +270,9 @@ pub(super) fn typed(error: &RedisError) -> StoreError {
     }
 }
 
+/// The server is full, or must not be written to.
+const UNWRITTEN: [&str; 4] = ["OOM", "READONLY", "NOREPLICAS", "MISCONF"];
+/// A connection that rested longer may have been closed. Takes are asked again anyway, so no request pays for this.
+const REST_MAX: Duration = Duration::from_millis(200);
 const RUNTIMES_MAX: usize = 1_024;
 const ERROR_BYTES_MAX: usize = 512;

@@ -45,11 +45,13 @@ pub(super) fn start(
 
 /// Subscribes, again and again. Between two subscriptions anything may have happened.
 async fn hear(shared: &Shared, events: &Events, mut backoff: Backoff, ping_interval: Duration) {
+    let mut is_told = false;
     for turn in 0.. {
         let subscribed = tokio::time::timeout(shared.deadline, shared.client.subscribe(CHANNEL, turn)).await;
         match subscribed {
             Ok(Ok((sink, stream))) => {
                 backoff.reset();
+                is_told = false;
                 shared.circuit.answered();
                 // First what was kept from before is dropped, then what is read from now on may be kept.
                 events.tell(Event::Lost);
@@ -61,11 +63,14 @@ async fn hear(shared: &Shared, events: &Events, mut backoff: Backoff, ping_inter
                 tracing::warn!("subscription to redis was lost: sessions are read from the store until it is back");
             }
             Ok(Err(error)) => {
-                // So a gateway without requests knows too that the server is away. What the server says no to is another matter.
-                if error.is_io_error() {
+                // So a gateway without requests knows too that the server is away, or lets nobody in. What else the server says
+                // no to, such as the right to subscribe, is another matter.
+                if error.is_io_error() || is_shut_out(&error) {
                     shared.circuit.failed(&typed(&error));
                 }
-                tracing::debug!(%error, "cannot subscribe to redis");
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(%error, "cannot subscribe to redis: changes by other gateways are not heard");
+                }
             }
             Err(_) => {
                 shared.circuit.failed(&StoreError::Deadline(shared.deadline));
@@ -74,6 +79,11 @@ async fn hear(shared: &Shared, events: &Events, mut backoff: Backoff, ping_inter
         }
         backoff.wait().await;
     }
+}
+
+fn is_shut_out(error: &redis::RedisError) -> bool {
+    error.kind() == redis::ErrorKind::AuthenticationFailed
+        || error.code().is_some_and(|code| matches!(code, "WRONGPASS" | "NOAUTH"))
 }
 
 /// Hears until the connection ends or a ping is not answered in time.

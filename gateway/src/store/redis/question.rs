@@ -51,6 +51,15 @@ impl Question {
         self
     }
 
+    /// Whether its answer says that the server writes.
+    pub(super) const fn is_write(&self) -> bool {
+        match self.name {
+            // These read, too.
+            What::Script(Script::Kv | Script::Quota) | What::Command(_) => !self.may_repeat,
+            What::Script(_) => true,
+        }
+    }
+
     pub(super) fn is_script(&self) -> bool {
         matches!(self.name, What::Script(_))
     }

@@ -12,7 +12,7 @@ use crate::model::key::KeyHash;
 use crate::model::limit::Algorithm;
 use crate::model::session::Session;
 use crate::model::store::{CacheSettings, RedisClock, RedisSettings, StoreKind, StoreSettings};
-use crate::store::{Event, Life, Owner, SessionCache, Store, StoreError, Take, Verdict};
+use crate::store::{Event, Life, Owner, SessionCache, Store, StoreError, StoreTrouble, Take, Verdict};
 
 fn open(settings: RedisSettings, clock: Clock) -> Store {
     let settings = StoreSettings { kind: StoreKind::Redis(settings), ..StoreSettings::default() };
@@ -220,4 +220,65 @@ async fn one_take_is_one_round_trip() {
     }
     assert_eq!(commands() - before, 100);
     assert_eq!(store.numbers().connections.load(Ordering::Relaxed), 1);
+}
+
+/// A session cannot be made twice, so it is not asked again: the connection is tried first.
+#[tokio::test]
+async fn the_first_write_after_the_server_closed_an_idle_connection_is_made() {
+    let server = Server::start();
+    let store = open(server.settings(), clock());
+    whole(&store).await;
+    for round in 0..3 {
+        let (before, after) = (KeyHash::of(&format!("a{round}")), KeyHash::of(&format!("b{round}")));
+        assert_eq!(store.create_session(&before, &Session::default(), Life::Forever).await, Ok(true));
+        server.tell(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal"));
+        // That it rests is what this is about.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        assert_eq!(store.create_session(&after, &Session::default(), Life::Forever).await, Ok(true), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_counts_as_away_for_limits_and_is_told() {
+    let server = Server::start();
+    let store = open(server.settings(), clock());
+    whole(&store).await;
+    let owner = Owner::session(&KeyHash::of("full"), None);
+    let take = Take { quota: Some(quota(&owner, 10, 3600)), ..Take::default() };
+    let memory = |bytes: &str| server.tell(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes));
+    memory("1");
+
+    let error = store.take(&take).await.expect_err("there is no room");
+    assert!(error.is_away(), "so `store.away` rules: {error}");
+    let full = store.create_session(&KeyHash::of("a"), &Session::default(), Life::Forever).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    let trouble = store.trouble().expect("it is told");
+    assert!(matches!(trouble, StoreTrouble::Unwritten { .. }), "{trouble}");
+    assert!(trouble.to_string().contains("maxmemory"), "{trouble}");
+
+    memory("0");
+    assert!(store.take(&take).await.is_ok());
+    assert_eq!(store.trouble(), None);
+}
+
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_is_known_to_be_away_without_a_call() {
+    let server = Server::start();
+    server.tell(redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("right"));
+    let wrong = RedisSettings { password: Some("wrong".to_owned()), ..server.settings() };
+    let wrong = RedisSettings { backoff_min: Duration::from_millis(1), failures_max: 2, ..wrong };
+    let store = open(wrong, clock());
+
+    let begun = Instant::now();
+    let trouble = loop {
+        if let Some(trouble @ StoreTrouble::Away { .. }) = store.trouble() {
+            break trouble;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", store.trouble());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    assert!(
+        trouble.to_string().to_lowercase().contains("password") || trouble.to_string().contains("WRONGPASS"),
+        "{trouble}"
+    );
 }
