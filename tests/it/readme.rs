@@ -135,7 +135,7 @@ fn demo() -> (Running, u16, Folder) {
 
 fn serve(file: &Path) -> Result<Running, String> {
     let (model, _) = stile::spec::read(file).map_err(|problems| problems.to_string())?;
-    let running = stile::app::start(&model, &Clock::system(), |_| {}).map_err(|error| error.to_string())?;
+    let running = stile::app::start(&model, &Clock::system(), None, |_| {}).map_err(|error| error.to_string())?;
     assert_eq!(running.snapshot().problems, []);
     Ok(running)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use stile::clock::Clock;
 use stile::store::Store;
 
 use crate::definition::put;
-use crate::{Api, Call, Folder, Page, Raw, Redis, SelfSigned, guest, guests};
+use crate::{Api, Call, Folder, Page, Raw, Redis, SelfSigned, compiler, guest, guests};
 
 /// A running gateway. Dropping it drains it.
 pub struct Gateway {
@@ -31,6 +31,7 @@ pub struct Builder {
     apis: Vec<Api>,
     tls: Option<SelfSigned>,
     clock: Clock,
+    compiler: Option<PathBuf>,
     folder: Folder,
 }
 
@@ -50,7 +51,7 @@ impl Gateway {
             "runtime": { "instances_max": 32, "cache_dir": guests::cache() },
         });
         let (plugins, clock) = (BTreeMap::new(), Clock::system());
-        Builder { fields, plugins, apis: vec![api], tls: None, clock, folder: Folder::new() }
+        Builder { fields, plugins, apis: vec![api], tls: None, clock, compiler: compiler(), folder: Folder::new() }
     }
 
     /// A request with `GET`.
@@ -303,6 +304,13 @@ impl Builder {
         self
     }
 
+    /// Has this program compile plugins; `None` has the gateway do so itself. Nothing comes from the cache.
+    #[must_use]
+    pub fn compiler(self, program: Option<PathBuf>) -> Self {
+        let cache = self.folder.path().join("cache").display().to_string();
+        Self { compiler: program, ..self }.set("/runtime/cache_dir", cache)
+    }
+
     /// Sets any key of the configuration, by its path with slashes.
     #[must_use]
     pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
@@ -334,7 +342,7 @@ impl Builder {
         let file = self.folder.write(DEFINITION, self.fields.to_string());
         let start = move || {
             let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
-            stile::app::start(&model, &self.clock, |_| {}).map_err(|error| error.to_string())
+            stile::app::start(&model, &self.clock, self.compiler.as_deref(), |_| {}).map_err(|error| error.to_string())
         };
         let running = tokio::task::spawn_blocking(start).await.expect("starting does not panic")?;
         let address = running.addresses.first().copied().expect("it listens");

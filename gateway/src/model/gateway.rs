@@ -180,6 +180,10 @@ pub struct Runtime {
     pub cache_bytes_max: u64,
     /// The time between two looks at running guests.
     pub tick: Duration,
+    /// Plugins that may be compiled at one time.
+    pub compile_slots: usize,
+    /// Threads that compile one plugin.
+    pub compile_threads: usize,
 }
 
 impl Default for Runtime {
@@ -192,6 +196,9 @@ impl Default for Runtime {
             cache_dir: None,
             cache_bytes_max: 1 << 30,
             tick: Duration::from_micros(500),
+            compile_slots: 1,
+            // Compiling is not urgent, and requests need the cores.
+            compile_threads: 1,
         }
     }
 }

@@ -269,6 +269,18 @@ pub struct Limits {
     pub file_bytes_max: u64,
     /// Compile time.
     pub compile_time_max: Duration,
+    /// Memory of the compiler.
+    pub compile_memory_bytes_max: u64,
+    /// What it may be compiled to, in bytes.
+    pub compiled_bytes_max: u64,
+    /// Functions of all core modules of the component.
+    pub functions_max: u32,
+    /// Core modules and components within the component.
+    pub modules_max: u32,
+    /// Types of the component and all within it.
+    pub types_max: u32,
+    /// How deep components and modules may lie within one another.
+    pub nesting_max: u32,
     /// Keys that the plugin may hold in `kv`, for each API.
     pub kv_keys_max: u32,
     /// Bytes of a key.
@@ -300,6 +312,12 @@ impl Default for Limits {
             instance_wait: Duration::from_millis(50),
             file_bytes_max: 32 << 20,
             compile_time_max: Duration::from_secs(60),
+            compile_memory_bytes_max: 1 << 30,
+            compiled_bytes_max: 256 << 20,
+            functions_max: 100_000,
+            modules_max: 100,
+            types_max: 100_000,
+            nesting_max: 8,
             kv_keys_max: 10_000,
             kv_key_bytes_max: 256,
             kv_value_bytes_max: 64 << 10,

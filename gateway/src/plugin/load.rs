@@ -13,17 +13,18 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::cache::{Artifact, Cache};
 use super::check;
-use super::compile::{CompileError, compile};
+use super::compile::{CompileError, Compiler};
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
 use super::host::{self, Host, Identity, Sessions};
 use super::lane::SlowLane;
 use super::pool::{Counters, Pool};
+use super::shape;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
 use crate::model::api::{Api, HookUse};
-use crate::model::id::ApiId;
+use crate::model::id::{ApiId, PluginName};
 use crate::model::path::ListenPath;
 use crate::model::plugin::{Capability, FailureKind, Hook, Limits, PluginSpec};
 use crate::store::{SessionCache, Store};
@@ -34,6 +35,8 @@ use crate::telemetry::metrics::{GuestMetricKind, Metrics};
 pub struct Loader {
     /// The engine.
     pub engine: Engine,
+    /// What compiles components that are not in the cache.
+    pub compiler: Compiler,
     /// Compiled components on disk.
     pub cache: Option<Cache>,
     /// Values of plugins.
@@ -169,20 +172,14 @@ impl Loader {
         let plugin = &spec.name;
         let (wasm, digest) = (&file.wasm[..], file.digest);
         let limits = Arc::new(self.bounded(&spec.limits));
+        check::is_component(plugin, wasm)?;
+        shape::check(plugin, wasm, &limits)?;
         let cached = self.cache.as_ref().and_then(|cache| cache.get(self.engine.wasmtime(), &digest));
         let (artifact, compile_time) = match cached {
             Some(artifact) => (artifact, None),
             None => {
-                check::is_component(plugin, wasm)?;
-                let compiled = compile(self.engine.wasmtime(), wasm, limits.compile_time_max);
-                let (component, compile_time) = compiled.map_err(|error| match error {
-                    CompileError::Refused(reason) => {
-                        LoadError::Compile { plugin: plugin.clone(), reason: escaped_reason(&reason) }
-                    }
-                    CompileError::Time => {
-                        LoadError::CompileTime { plugin: plugin.clone(), time_max: limits.compile_time_max }
-                    }
-                })?;
+                let compiled = self.compiler.compile(&self.engine, wasm, &digest, &limits);
+                let (component, compile_time) = compiled.map_err(|error| not_compiled(plugin, &limits, error))?;
                 check::types(plugin, &component)?;
                 check::imports(spec, &component)?;
                 check::resources(plugin, &component, &limits)?;
@@ -353,6 +350,21 @@ impl Generation {
                     offered: names(),
                 }),
             },
+        }
+    }
+}
+
+/// Why a component did not compile, for the operator.
+fn not_compiled(plugin: &PluginName, limits: &Limits, error: CompileError) -> LoadError {
+    let plugin = plugin.clone();
+    match error {
+        CompileError::Refused(reason) => LoadError::Compile { plugin, reason: escaped_reason(&reason) },
+        CompileError::Time => LoadError::CompileTime { plugin, time_max: limits.compile_time_max },
+        CompileError::Memory => LoadError::CompileMemory { plugin, bytes_max: limits.compile_memory_bytes_max },
+        CompileError::Compiled => LoadError::CompiledSize { plugin, bytes_max: limits.compiled_bytes_max },
+        CompileError::Broken(reason) => LoadError::Compiler { plugin, reason: escaped_reason(&reason) },
+        CompileError::Start(error) => {
+            LoadError::Compiler { plugin, reason: escaped_reason(&format!("it does not start: {error}")) }
         }
     }
 }

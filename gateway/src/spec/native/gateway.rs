@@ -157,6 +157,8 @@ fn runtime(raw: raw::Runtime, root: &Place) -> Runtime {
         cache_dir: raw.cache_dir.map(|dir| root.resolve(&dir)),
         cache_bytes_max: raw.cache_bytes_max,
         tick: Duration::from_micros(raw.tick_us),
+        compile_slots: raw.compile_slots,
+        compile_threads: raw.compile_threads,
     }
 }
 

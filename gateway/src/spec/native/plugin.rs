@@ -86,6 +86,12 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.instance_wait, time(raw.instance_wait_ms));
     set(&mut limits.file_bytes_max, raw.file_bytes_max);
     set(&mut limits.compile_time_max, time(raw.compile_time_max_ms));
+    set(&mut limits.compile_memory_bytes_max, raw.compile_memory_bytes_max);
+    set(&mut limits.compiled_bytes_max, raw.compiled_bytes_max);
+    set(&mut limits.functions_max, raw.functions_max);
+    set(&mut limits.modules_max, raw.modules_max);
+    set(&mut limits.types_max, raw.types_max);
+    set(&mut limits.nesting_max, raw.nesting_max);
     set(&mut limits.kv_keys_max, raw.kv_keys_max);
     set(&mut limits.kv_key_bytes_max, raw.kv_key_bytes_max);
     set(&mut limits.kv_value_bytes_max, raw.kv_value_bytes_max);

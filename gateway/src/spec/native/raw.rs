@@ -217,6 +217,12 @@ pub(super) struct Runtime {
     /// Microseconds between two looks at running plugins.
     #[schemars(range(min = 100, max = 100_000))]
     pub(super) tick_us: u64,
+    /// Plugins that may be compiled at one time, each in a process of its own.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) compile_slots: usize,
+    /// Threads of each of these processes, which run at low priority.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) compile_threads: usize,
     /// Bytes that all plugins together may hold in `kv`.
     #[schemars(range(min = 1))]
     pub(super) kv_bytes_max: u64,
@@ -233,6 +239,8 @@ impl Default for Runtime {
             cache_dir: None,
             cache_bytes_max: runtime.cache_bytes_max,
             tick_us: u64::try_from(runtime.tick.as_micros()).unwrap_or(u64::MAX),
+            compile_slots: runtime.compile_slots,
+            compile_threads: runtime.compile_threads,
             kv_bytes_max: StoreLimits::default().kv_bytes_max,
         }
     }

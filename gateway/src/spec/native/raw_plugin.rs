@@ -98,6 +98,24 @@ pub(super) struct PluginLimits {
     /// Time for compiling. Default: 60000.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub(super) compile_time_max_ms: Option<u64>,
+    /// Memory of the process that compiles the plugin, in bytes. Default: 1073741824.
+    #[schemars(range(min = 16_777_216))]
+    pub(super) compile_memory_bytes_max: Option<u64>,
+    /// What the plugin may be compiled to, in bytes. Default: 268435456.
+    #[schemars(range(min = 1))]
+    pub(super) compiled_bytes_max: Option<u64>,
+    /// Functions of all core modules of the component. Default: 100000.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) functions_max: Option<u32>,
+    /// Core modules and components within the component. Default: 100.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) modules_max: Option<u32>,
+    /// Types of the component and all within it. Default: 100000.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) types_max: Option<u32>,
+    /// How deep components and modules may lie within one another. Default: 8.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(super) nesting_max: Option<u32>,
     /// Keys that the plugin may hold in `kv`, for each API. Default: 10000.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) kv_keys_max: Option<u32>,
