@@ -247,12 +247,18 @@ pub struct Limits {
     pub host_calls_max: u32,
     /// Those among them that ask for a session by its token, or change one: each may be a guess.
     pub session_calls_max: u32,
+    /// What each call into the gateway costs of the fuel, those of WASI included.
+    pub host_call_fuel: u64,
+    /// What each byte costs that such a call carries.
+    pub host_call_fuel_per_byte: u64,
     /// Log lines of one call; more are dropped and counted.
     pub log_lines_max: u32,
     /// Log bytes of one call; more are dropped and counted.
     pub log_bytes_max: u64,
     /// Random bytes of one call.
     pub random_bytes_max: u64,
+    /// What the clocks of the plugin are rounded down to.
+    pub clock_grain: Duration,
     /// The largest body handed to the plugin, whatever it declares.
     pub body_in_bytes_max: u64,
     /// The largest body taken from the plugin.
@@ -301,9 +307,13 @@ impl Default for Limits {
             host_call_bytes_max: 4 << 20,
             host_calls_max: 1_000,
             session_calls_max: 20,
+            // About what the work takes, measured in the guest's own instructions.
+            host_call_fuel: 500,
+            host_call_fuel_per_byte: 1,
             log_lines_max: 20,
             log_bytes_max: 8 << 10,
             random_bytes_max: 64 << 10,
+            clock_grain: Duration::from_millis(1),
             body_in_bytes_max: 1 << 20,
             body_out_bytes_max: 4 << 20,
             header_count_max: 128,

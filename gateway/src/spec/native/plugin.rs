@@ -75,9 +75,12 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.host_call_bytes_max, raw.host_call_bytes_max);
     set(&mut limits.host_calls_max, raw.host_calls_max);
     set(&mut limits.session_calls_max, raw.session_calls_max);
+    set(&mut limits.host_call_fuel, raw.host_call_fuel);
+    set(&mut limits.host_call_fuel_per_byte, raw.host_call_fuel_per_byte);
     set(&mut limits.log_lines_max, raw.log_lines_max);
     set(&mut limits.log_bytes_max, raw.log_bytes_max);
     set(&mut limits.random_bytes_max, raw.random_bytes_max);
+    set(&mut limits.clock_grain, raw.clock_grain_us.map(Duration::from_micros));
     set(&mut limits.body_in_bytes_max, raw.body_in_bytes_max);
     set(&mut limits.body_out_bytes_max, raw.body_out_bytes_max);
     set(&mut limits.header_count_max, raw.header_count_max);

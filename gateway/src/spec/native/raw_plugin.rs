@@ -70,6 +70,12 @@ pub(super) struct PluginLimits {
     /// Those among them that ask for a session by its token, or change one: each may be a guess. Default: 20.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) session_calls_max: Option<u32>,
+    /// What each call into the gateway costs of the fuel, those of WASI included. Default: 500.
+    #[schemars(range(max = 1_000_000_000_000_u64))]
+    pub(super) host_call_fuel: Option<u64>,
+    /// What each byte costs that such a call carries. Default: 1.
+    #[schemars(range(max = 1_000_000_000_000_u64))]
+    pub(super) host_call_fuel_per_byte: Option<u64>,
     /// Log lines of one call; more are dropped and counted. Default: 20.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) log_lines_max: Option<u32>,
@@ -77,6 +83,10 @@ pub(super) struct PluginLimits {
     pub(super) log_bytes_max: Option<u64>,
     /// Random bytes of one call. Default: 65536.
     pub(super) random_bytes_max: Option<u64>,
+    /// Microseconds to which the plugin's clocks are rounded down, and its pauses up: what one plugin can time of another.
+    /// Default: 1000.
+    #[schemars(range(min = 1, max = 60_000_000))]
+    pub(super) clock_grain_us: Option<u64>,
     /// The largest body handed to the plugin, whatever it declares. Default: 1048576.
     pub(super) body_in_bytes_max: Option<u64>,
     /// The largest body taken from the plugin. Default: 4194304.
