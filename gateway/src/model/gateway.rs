@@ -170,6 +170,8 @@ pub struct Runtime {
     pub instances_max: Option<u32>,
     /// Linear memory of all instances, in bytes; `None` takes half of what the machine or its cgroup has.
     pub memory_bytes_max: Option<u64>,
+    /// Of instances and of memory: the part that one plugin may take of all there are, in per cent.
+    pub plugin_share_percent: u32,
     /// The largest linear memory that any plugin's limit may name.
     pub instance_memory_bytes_max: u64,
     /// Bytes of linear memory that stay resident in a slot between calls.
@@ -191,6 +193,7 @@ impl Default for Runtime {
         Self {
             instances_max: None,
             memory_bytes_max: None,
+            plugin_share_percent: 75,
             instance_memory_bytes_max: 256 << 20,
             keep_resident_bytes: 256 << 10,
             cache_dir: None,

@@ -245,7 +245,7 @@ pub(super) async fn instantiate(
     deadline: Instant,
 ) -> Result<(Store<Host>, Instance), CallError> {
     let (engine, limits) = (&generation.engine, &generation.limits);
-    let host = Host::new(limits.clone(), Some(identity.clone()), engine.memory().clone(), lane.clone());
+    let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), lane.clone());
     let mut store = host.into_store(engine.wasmtime());
     let prepared = async |store: &mut Store<Host>| {
         let instance = generation.component.instantiate_async(&mut *store).await?;

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::lane::Ticker;
-use super::limits::MemoryBudget;
+use super::limits::{self, MemoryBudget};
 use super::machine::Machine;
 use crate::model::gateway::Runtime;
 
@@ -23,6 +23,7 @@ struct Shared {
     slots: Arc<Semaphore>,
     slots_total: u32,
     memory: Arc<MemoryBudget>,
+    plugin_share_percent: u32,
     instance_memory_bytes_max: u64,
 }
 
@@ -85,6 +86,7 @@ impl Engine {
                             slots: Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(usize::MAX))),
                             slots_total: slots,
                             memory: Arc::new(MemoryBudget::new(memory_bytes_max)),
+                            plugin_share_percent: runtime.plugin_share_percent,
                             instance_memory_bytes_max: runtime.instance_memory_bytes_max,
                         };
                         return Ok((Self(Arc::new(shared)), Choice { slots, memory_bytes_max, fallbacks }));
@@ -136,6 +138,17 @@ impl Engine {
     /// The budget of linear memory of all guests.
     pub fn memory(&self) -> &Arc<MemoryBudget> {
         &self.0.memory
+    }
+
+    /// What one plugin may take of the instances that there can be, at least one: were it all, it could keep others out.
+    pub fn slots_share(&self) -> u32 {
+        let share = limits::share(u64::from(self.0.slots_total), self.0.plugin_share_percent);
+        u32::try_from(share).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// What one plugin may take of the memory of all guests.
+    pub fn memory_share(&self) -> MemoryBudget {
+        self.0.memory.share(self.0.plugin_share_percent)
     }
 
     /// The largest linear memory that a slot can hold.

@@ -19,6 +19,7 @@ use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
 use super::host::{self, Host, Identity, Sessions};
 use super::lane::SlowLane;
+use super::limits::MemoryBudget;
 use super::pool::{Counters, Pool};
 use super::shape;
 use super::v0_1::Exports;
@@ -74,6 +75,7 @@ pub struct Generation {
     pub(super) component: InstancePre<Host>,
     pub(super) exports: Exports,
     pub(super) concurrency: Arc<Semaphore>,
+    pub(super) memory: Arc<MemoryBudget>,
     _count: Counted,
 }
 
@@ -211,6 +213,7 @@ impl Loader {
         .map_err(|source| LoadError::Instance { plugin: plugin.clone(), source })?;
         Ok(Arc::new(Generation {
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
+            memory: Arc::new(self.engine.memory_share()),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
             spec: spec.clone(),
             engine: self.engine.clone(),
@@ -308,10 +311,11 @@ impl Loader {
         })
     }
 
-    /// No plugin's limit goes beyond what a slot can hold.
+    /// No plugin's limit goes beyond what a slot can hold, nor beyond its share of all slots.
     fn bounded(&self, limits: &Limits) -> Limits {
         let memory_bytes_max = limits.memory_bytes_max.min(self.engine.instance_memory_bytes_max());
-        Limits { memory_bytes_max, ..limits.clone() }
+        let concurrency_max = limits.concurrency_max.min(self.engine.slots_share());
+        Limits { memory_bytes_max, concurrency_max, ..limits.clone() }
     }
 }
 

@@ -152,6 +152,7 @@ fn runtime(raw: raw::Runtime, root: &Place) -> Runtime {
     Runtime {
         instances_max: raw.instances_max,
         memory_bytes_max: raw.memory_bytes_max,
+        plugin_share_percent: raw.plugin_share_percent,
         instance_memory_bytes_max: raw.instance_memory_bytes_max,
         keep_resident_bytes: raw.keep_resident_bytes,
         cache_dir: raw.cache_dir.map(|dir| root.resolve(&dir)),

@@ -203,6 +203,9 @@ pub(super) struct Runtime {
     /// Memory of all plugin instances, in bytes. Default: half of what the machine or its cgroup has.
     #[schemars(range(min = 1_048_576))]
     pub(super) memory_bytes_max: Option<u64>,
+    /// The part of all instances and of their memory that one plugin may take, in per cent: the rest is for others.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) plugin_share_percent: u32,
     /// The largest memory that any plugin's limit may name, in bytes.
     #[schemars(range(min = 65_536, max = 4_294_967_296_u64))]
     pub(super) instance_memory_bytes_max: u64,
@@ -234,6 +237,7 @@ impl Default for Runtime {
         Self {
             instances_max: runtime.instances_max,
             memory_bytes_max: runtime.memory_bytes_max,
+            plugin_share_percent: runtime.plugin_share_percent,
             instance_memory_bytes_max: runtime.instance_memory_bytes_max,
             keep_resident_bytes: runtime.keep_resident_bytes,
             cache_dir: None,
