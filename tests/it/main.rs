@@ -5,11 +5,14 @@
 mod caps;
 mod compile;
 mod examples;
+mod gateway_limits;
 mod hostile;
 mod keys;
+mod limits;
 mod load;
 mod operations;
 mod order;
+mod plugin_limits;
 mod proxy;
 mod readme;
 mod regressions;

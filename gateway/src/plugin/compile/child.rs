@@ -173,7 +173,7 @@ mod tests {
         let limits = Limits { compile_time_max: time_max, compiled_bytes_max: 10_000, ..Limits::default() };
         let error = compile(&program, 1, &engine, b"\0asm", &Digest::of(b"\0asm"), &limits);
         std::fs::remove_dir_all(folder).expect("it goes");
-        error.err().expect("no component")
+        error.expect_err("no component")
     }
 
     fn check(script: &str, is_expected: fn(&CompileError) -> bool) {
