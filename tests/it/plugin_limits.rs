@@ -81,6 +81,18 @@ async fn header_fields_of_a_plugin_may_be_so_long() {
     fails("header_bytes", json!({ "header_bytes_max": 500 }), 500, 501, "bad_output").await;
 }
 
+// limit: plugin_limits.random_bytes_max
+#[tokio::test]
+async fn a_call_may_take_so_many_random_bytes() {
+    let upstream = Upstream::start();
+    for (bytes_max, status, failures) in [(16, 200, 0.0), (15, 500, 1.0)] {
+        let gateway = gateway(&upstream, "random", 1, &json!({ "random_bytes_max": bytes_max })).start().await;
+
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{bytes_max}");
+        assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "host_call")]), failures);
+    }
+}
+
 /// So many lines or bytes are written; one more costs a line.
 async fn drops(what: &str, key: &str) {
     let upstream = Upstream::start();

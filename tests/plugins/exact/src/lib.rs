@@ -2,6 +2,7 @@
 //!
 //! It answers with what became of it: `done`, or the first error that a call into the gateway gave.
 
+use std::hash::RandomState;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ enum What {
     HostCalls,
     /// Hands the gateway bytes, key and value.
     HostCallBytes,
+    /// Takes what a hash map takes of randomness, which is sixteen bytes.
+    Random,
     /// Writes lines.
     LogLines,
     /// Writes one line, in bytes.
@@ -58,6 +61,7 @@ impl Exact {
             What::Memory => drop(black_box(vec![1_u8; count])),
             What::HostCalls => became = (0..count).try_for_each(|_| kv::get("a").map(drop)),
             What::HostCallBytes => became = kv::set("a", &vec![0; count - 1], None),
+            What::Random => drop(black_box(RandomState::new())),
             What::LogLines => (0..count).for_each(|_| log::info("a line")),
             What::LogBytes => log::info("a".repeat(count).as_str()),
             What::BodyOut => reply = reply.body(vec![b'x'; count]),
