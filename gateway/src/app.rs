@@ -34,6 +34,7 @@ use crate::pipeline::standing::Standings;
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::Compiler;
 use crate::plugin::engine::{Choice, Engine, EngineError};
+use crate::plugin::host::Outlet;
 use crate::plugin::lane::SlowLane;
 use crate::plugin::load::Loader;
 use crate::plugin::machine::Machine;
@@ -147,6 +148,17 @@ pub fn start(
     stile: Option<&Path>,
     step: impl FnMut(&str),
 ) -> Result<Running, StartError> {
+    start_with(gateway, clock, stile, upstream::Shared::default(), step)
+}
+
+/// The same with what all cores share of upstreams, such as a resolver of one's own.
+pub fn start_with(
+    gateway: &Gateway,
+    clock: &Clock,
+    stile: Option<&Path>,
+    upstreams: upstream::Shared,
+    step: impl FnMut(&str),
+) -> Result<Running, StartError> {
     let stamps = Stamps::of(&gateway.sources);
     let store = state::open(gateway, clock)?;
     let Prepared { loader, machine, choice } = prepare(gateway, &store, stile)?;
@@ -196,7 +208,7 @@ pub fn start(
     let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
     let admin = Admin::bind(gateway.control.address)
         .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
-    let upstreams = Arc::new(upstream::Shared::default());
+    let upstreams = Arc::new(upstreams);
     let (stop, _) = watch::channel(false);
     // Without a file there is nothing to read again.
     let (reloader, reloading) = if gateway.sources.is_empty() {
@@ -217,6 +229,7 @@ pub fn start(
     let control = control(gateway, (&live, reloader.as_ref()), (&store, &policies), clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
     counters::register_store(&loader.metrics, &store, &sessions);
+    counters::register_shares(&loader.metrics, &live);
     counters::register_control(&loader, &control);
     if let Some(reloader) = &reloader {
         counters::register_reloads(&loader.metrics, reloader);
@@ -228,7 +241,7 @@ pub fn start(
     let mut workers = Vec::new();
     for (index, seat) in server.seats.into_iter().enumerate() {
         let parts = WorkerParts {
-            worker: Worker { index, lane: SlowLane::default() },
+            worker: Worker { index, lane: SlowLane::default(), outlet: None },
             seat,
             live: live.clone(),
             upstreams: upstreams.clone(),
@@ -356,13 +369,15 @@ impl WorkerParts {
         }
     }
 
-    async fn serve(self) -> Summary {
+    async fn serve(mut self) -> Summary {
+        let upstreams = Upstreams::new(self.upstreams);
+        self.worker.outlet = Some(Outlet::start(upstreams.clone()));
         let settings = &self.gateway.analytics;
         let (recorder, records) = Recorder::new(self.sink, self.worker.clone(), settings.queue_max, settings.batch_max);
         let recording = tokio::task::spawn_local(records);
         let core = Rc::new(Core {
             worker: self.worker,
-            upstreams: Upstreams::new(self.upstreams),
+            upstreams,
             recorder,
             trusted: self.trusted,
             access: self.gateway.log.access,

@@ -2,17 +2,20 @@
 //!
 //! Values only. Nothing here does I/O, knows a clock, or a shape of somebody else's (Tyk JSON, WIT, Redis).
 
+pub mod address;
 pub mod api;
 pub mod extractor;
 pub mod gateway;
 pub mod id;
 pub mod key;
 pub mod limit;
+pub mod outgoing;
 pub mod path;
 pub mod pattern;
 pub mod plugin;
 pub mod policy;
 pub mod record;
+pub mod secret;
 pub mod session;
 pub mod store;
 pub mod time;

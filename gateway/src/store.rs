@@ -18,22 +18,24 @@ mod policy_cache;
 mod record;
 mod redis;
 mod sessions;
+mod share;
 mod window;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use self::backend::Backend;
 pub use self::cache::{CacheNumbers, SessionCache};
-use self::counters::{Counters, Taken};
+use self::counters::{CounterNumbers, Counters, Taken};
 pub use self::error::{OpenError, StoreError, StoreTrouble};
 use self::event::Events;
-pub use self::event::{Event, Subscription};
+pub use self::event::{Event, Listener, Subscription};
 use self::kv::KvNumbers;
 pub use self::limit::{Allowance, Owner, QuotaState, QuotaUse, RATES_MAX, RateKey, RateState, RateUse, Take, Verdict};
 pub use self::policy_cache::PolicyCache;
 pub use self::record::{Cursor, Life, Page};
 pub use self::sessions::{Stored, Version};
+pub use self::share::{Share, ShareNumbers};
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
 use crate::model::store::StoreSettings;
@@ -92,7 +94,7 @@ impl Store {
             clock,
             events,
             record_bytes_max: settings.limits.record_bytes_max,
-            local: Counters::new(settings.limits.counters_max, None),
+            local: Counters::new(&settings.limits, None),
             numbers,
         })))
     }
@@ -110,10 +112,9 @@ impl Store {
     pub async fn take(&self, take: &Take) -> Result<Verdict, StoreError> {
         let verdict = self.counted(self.0.backend.take(take, &self.0.clock).await)?;
         if self.0.backend.may_be_away()
-            && let Some(quota) = &take.quota
             && let Some(state) = verdict.quota()
         {
-            self.0.local.note_quota(&quota.owner, state, self.0.clock.now_ms());
+            self.0.local.note_quota(take, state, self.0.clock.now_ms());
         }
         Ok(verdict)
     }
@@ -127,7 +128,7 @@ impl Store {
         self.0.numbers.local.fetch_add(1, Ordering::Relaxed);
         match self.0.local.take(take, self.now_us(), &|_| false)? {
             Taken::Decided(verdict) => Ok(verdict),
-            Taken::Wait(_) => Err(StoreError::Busy),
+            Taken::Wait(_) | Taken::Load(_) => Err(StoreError::Busy),
         }
     }
 
@@ -139,7 +140,8 @@ impl Store {
     /// Forgets what was used of a quota; it begins anew with the next request.
     pub async fn reset_quota(&self, owner: &Owner) -> Result<(), StoreError> {
         self.counted(self.0.backend.set_quota(owner, None, &self.0.clock).await)?;
-        self.0.local.set_quota(owner, None, self.0.clock.now_ms(), |_| ())
+        self.0.local.forget_quota(owner);
+        Ok(())
     }
 
     /// Sets what remains of a quota, which goes on to its renewal.
@@ -151,7 +153,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let used = limit.max().saturating_sub(remaining);
         self.counted(self.0.backend.set_quota(owner, Some((used, limit)), &self.0.clock).await)?;
-        self.0.local.set_quota(owner, Some((used, limit)), self.0.clock.now_ms(), |_| ())
+        // Without room it is not noted.
+        let _ = self.0.local.set_quota_at_once(owner, Some((used, limit)), self.0.clock.now_ms());
+        Ok(())
+    }
+
+    /// Has a listener told of each event at once, as long as it lives.
+    pub fn listen(&self, listener: Weak<dyn Listener>) {
+        self.0.events.listen(listener);
     }
 
     /// Events from now on, those of other gateways too.
@@ -185,11 +194,34 @@ impl Store {
         &self.0.numbers
     }
 
-    /// Counters of rates and quotas held in this process, and how often there was no room for another.
-    pub fn counters_held(&self) -> (usize, u64) {
-        let own = self.0.backend.counters();
-        let (len, refused) = own.map_or((0, 0), |own| (own.len(), own.refused()));
-        (len + self.0.local.len(), refused + self.0.local.refused())
+    /// Counters of rates and quotas held in this process.
+    pub fn counters_held(&self) -> usize {
+        self.0.backend.counters().map_or(0, Counters::len) + self.0.local.len()
+    }
+
+    /// Requests for which there was no room for a counter.
+    pub fn counters_refused(&self) -> u64 {
+        self.of_counters(|numbers| &numbers.refused)
+    }
+
+    /// Quotas whose counter left although they go on.
+    pub fn counters_left(&self) -> u64 {
+        self.of_counters(|numbers| &numbers.left)
+    }
+
+    /// Quotas looked for in the file.
+    pub fn counters_loaded(&self) -> u64 {
+        self.of_counters(|numbers| &numbers.loaded)
+    }
+
+    /// Sessions that plugins made, where they are counted in this process.
+    pub fn sessions_made(&self) -> usize {
+        self.0.backend.made().unwrap_or(0)
+    }
+
+    fn of_counters(&self, number: fn(&CounterNumbers) -> &AtomicU64) -> u64 {
+        let all = self.0.backend.counters().into_iter().chain([&self.0.local]);
+        all.map(|counters| number(counters.numbers()).load(Ordering::Relaxed)).sum()
     }
 
     fn now_us(&self) -> u64 {

@@ -31,7 +31,7 @@ use hyper_util::rt::TokioIo;
 
 pub use self::counters::UpstreamCounters;
 pub use self::error::{KINDS, UpstreamError};
-pub use self::resolve::Resolver;
+pub use self::resolve::{Lookup, Resolver};
 pub use self::splice::splice;
 pub use self::target::{Target, TargetError};
 pub use self::tls::TlsError;
@@ -64,6 +64,11 @@ pub struct Upstreams {
 }
 
 impl Shared {
+    /// With a resolver other than the system's.
+    pub fn resolving(resolver: Resolver) -> Self {
+        Self { resolver, ..Self::default() }
+    }
+
     /// What upstream connections did so far.
     pub fn counters(&self) -> &UpstreamCounters {
         &self.counters
@@ -100,6 +105,12 @@ impl Upstreams {
     ) -> Result<(Response<Body>, Option<OnUpgrade>), UpstreamError> {
         let sent = self.exchange_upgrade(target, request).await;
         self.counted(sent)
+    }
+
+    /// Waits until nobody asks for the addresses of a target. A lookup outlives those who wanted it; who bounds what goes on
+    /// at one time counts it until here.
+    pub async fn settled(&self, target: &Target) {
+        self.shared.resolver.settled(&target.origin.host).await;
     }
 
     /// The request is taken out of its place when it is sent, and put back to be sent once more: a request in every one

@@ -108,9 +108,10 @@
 //!
 //! # What a plugin may call
 //!
-//! [`log`], [`kv`], [`metrics`] and [`sessions`]. Each is a capability that the operator grants; `capabilities(kv = "counts
-//! requests")` in `#[plugin(…)]` says why you want it. [`sessions`] are two: `sessions_read` to read them, and `sessions`
-//! to change them as well. `upstream` and `session_limits` are capabilities too: they allow
+//! [`log`], [`kv`], [`metrics`], [`sessions`], [`http`] and [`secrets`]. Each is a capability that the operator grants;
+//! `capabilities(kv = "counts requests")` in `#[plugin(…)]` says why you want it. [`http`] is `outgoing_http`. [`sessions`]
+//! are two: `sessions_read` to read them, and `sessions` to change them as well. `upstream` and `session_limits` are
+//! capabilities too: they allow
 //! [`Request::set_upstream`] and the edits of a session that change what it may do. Metrics are declared:
 //! `counters(turned_away_total = "requests turned away")`, `histograms(…)`.
 //!
@@ -138,9 +139,11 @@ mod session;
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod http;
 pub mod kv;
 pub mod log;
 pub mod metrics;
+pub mod secrets;
 pub mod sessions;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -172,7 +175,7 @@ pub mod prelude {
     pub use crate::config;
     pub use crate::{
         Action, AuthAction, Context, Credential, PathParams, Record, Refusal, Rejection, Reply, Request, Response,
-        Session, SessionEdits, Verdict, kv, log, metrics, plugin, reject, sessions,
+        Session, SessionEdits, Verdict, http, kv, log, metrics, plugin, reject, secrets, sessions,
     };
 }
 

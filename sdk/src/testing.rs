@@ -1,6 +1,6 @@
 //! Runs a plugin natively, against a fake host.
 //!
-//! A [`Host`] keeps the values, lines and metrics of the plugin and its clock; it [loads](Host::load) a plugin as the
+//! A [`Host`] keeps the values, lines and metrics of the plugin and its clock, and answers its requests; it [loads](Host::load) a plugin as the
 //! gateway would. A [`Call`] is a request on its way: the plugin is handed of it what its function asked for, and no more,
 //! and what it changes is there afterwards, in the [`Outcome`].
 //!
@@ -35,7 +35,7 @@ pub use crate::guest::contract as description;
 
 use crate::{
     guest::{Plugin, contract::PluginDescription},
-    kv,
+    http, kv,
     log::Level,
     types::Session,
 };
@@ -154,5 +154,21 @@ impl Host {
     #[must_use]
     pub fn histogram(&self, name: &str) -> Vec<f64> {
         host::with(|state| state.histograms.get(name).cloned().unwrap_or_default())
+    }
+
+    /// Answers requests that the plugin sends. Without it they are [denied](http::Error::Denied).
+    pub fn answer_http(&self, answer: impl Fn(&http::Request) -> Result<http::Response, http::Error> + 'static) {
+        host::with(|state| state.http_answer = Some(std::rc::Rc::new(answer)));
+    }
+
+    /// The requests that the plugin sent.
+    #[must_use]
+    pub fn http_requests(&self) -> Vec<http::Request> {
+        host::with(|state| state.http_requests.clone())
+    }
+
+    /// Has a secret of this name; its placeholder is `placeholder-of-NAME`.
+    pub fn set_secret(&self, name: &str) {
+        host::with(|state| state.secrets.push(name.to_owned()));
     }
 }

@@ -4,6 +4,7 @@
 
 mod caps;
 mod compile;
+mod egress;
 mod examples;
 mod gateway_limits;
 mod hostile;

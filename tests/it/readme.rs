@@ -75,6 +75,7 @@ fn metrics_of_the_reference_are_those_of_the_page() {
         "plugin_load_failures",
         "plugin_session_calls",
         "refusals",
+        "sessions_not_written_back",
         "upstream_failures",
         "version_requests",
     ]

@@ -265,6 +265,93 @@ async fn gateways_of_one_redis_reload_together() {
     two.answers("/swap/", 200, "2").await;
 }
 
+/// An API whose plugin makes sessions for IDs, and two versions of that plugin.
+fn extracting(upstream: &Upstream, session: Value) -> (Builder, [Vec<u8>; 2]) {
+    let code = std::fs::read(guest("session")).expect("it was built");
+    // A section that means nothing makes another file of it.
+    let version = |number: u8| code.iter().copied().chain([0, 3, 1, b'n', number]).collect::<Vec<u8>>();
+    let auth =
+        json!({ "plugin": "session", "config": session, "id_extractor": { "from": "header" }, "sessions_max": 2 });
+    let api = api("orders").upstream(upstream).auth(plugin("session")).set("/auth", auth);
+    let builder = Gateway::with(api).file("session.wasm", version(0)).plugin("session", "file", "session.wasm");
+    // Nothing is taken up but when asked for.
+    (builder.set("/reload/watch", false), [version(0), version(1)])
+}
+
+async fn ask(gateway: &Gateway, caller: &str) -> u16 {
+    gateway.get("/orders/").header("authorization", caller).send().await.status()
+}
+
+#[tokio::test]
+async fn reloads_leave_one_version_of_a_plugin_that_makes_sessions_and_one_set_of_metrics() {
+    const OF_SHARES: [&str; 7] = [
+        "stile_plugin_sessions_evicted_total",
+        "stile_plugin_sessions_unkept_total",
+        "stile_plugin_counters_refused_total",
+        "stile_identities_asked",
+        "stile_identities_waited_for",
+        "stile_identities_refused",
+        "stile_identities_refused_evicted_total",
+    ];
+    let upstream = Upstream::start();
+    let (builder, versions) = extracting(&upstream, json!({ "id_extractor_deadline": 99_999_999_999_u64 }));
+    let gateway = builder.start().await;
+    let series = |api: &str| {
+        let page = gateway.page().to_string();
+        let of = |name| page.lines().filter(|line| line.starts_with(&format!("{name}{{api=\"{api}\"}}"))).count();
+        OF_SHARES.map(of)
+    };
+    assert_eq!(ask(&gateway, "caller-0").await, 200);
+    for turn in 1..=10 {
+        gateway.rename_over("session.wasm", &versions[turn % 2]);
+        assert_eq!(reload(&gateway).await.1["apis"]["orders"]["outcome"], "changed");
+        assert_eq!(ask(&gateway, &format!("caller-{turn}")).await, 200);
+    }
+
+    gateway.metric_becomes("stile_plugin_generations", &[], 1.0).await;
+    assert_eq!(series("orders"), [1; 7]);
+    let evicted = gateway.metric("stile_plugin_sessions_evicted_total", &[]);
+    assert!((evicted - 9.0).abs() < f64::EPSILON, "it is counted over all versions, but is {evicted}");
+
+    // An API that comes later has its own, and one that goes leaves none.
+    let mut definition = gateway.definition();
+    let mut later = definition["apis"][0].clone();
+    (later["id"], later["listen"]["path"]) = (json!("later"), json!("/later/"));
+    definition["apis"] = json!([later]);
+    gateway.define(&definition);
+    assert_eq!(reload(&gateway).await.0, 200);
+    assert_eq!((series("orders"), series("later")), ([0; 7], [1; 7]));
+    gateway.metric_becomes("stile_plugin_generations", &[], 1.0).await;
+}
+
+/// A key made for a refused ID is good at once, whichever version of the plugin refused it.
+#[tokio::test]
+async fn a_refusal_is_forgotten_when_the_store_has_news_after_a_reload_too() {
+    let upstream = Upstream::start();
+    let (builder, versions) = extracting(&upstream, json!({ "refuse": "unknown" }));
+    let gateway = builder.start().await;
+    let calls = [("api", "orders"), ("hook", "auth")];
+    for version in versions.iter().rev() {
+        gateway.rename_over("session.wasm", version);
+        assert_eq!(reload(&gateway).await.1["apis"]["orders"]["outcome"], "changed");
+        let before = gateway.metric("stile_plugin_calls_total", &calls);
+        for _ in 0..3 {
+            assert_eq!(ask(&gateway, "ana").await, 403);
+        }
+        let asked = gateway.metric("stile_plugin_calls_total", &calls) - before;
+        assert!((asked - 1.0).abs() < f64::EPSILON, "a new version is asked, and asked once: {asked}");
+        gateway.metric_becomes("stile_identities_refused", &[("api", "orders")], 1.0).await;
+    }
+
+    let id = stile::model::id::ApiId::parse("orders").expect("a name");
+    let session = stile::model::session::Session { id_extractor_deadline: 99_999_999_999, ..Default::default() };
+    let hash = stile::model::key::KeyHash::of_extracted("", &id, b"ana");
+    assert_eq!(gateway.store().create_session(&hash, &session, stile::store::Life::Forever).await, Ok(true));
+
+    assert_eq!(ask(&gateway, "ana").await, 200);
+    gateway.metric_becomes("stile_identities_refused", &[("api", "orders")], 0.0).await;
+}
+
 /// The long run of this is `just swaps`.
 #[tokio::test]
 async fn no_request_fails_or_mixes_versions_while_they_change() {

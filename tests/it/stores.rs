@@ -2,12 +2,14 @@
 
 mod away;
 mod by_token;
+mod floods;
 mod identities;
 mod kill;
 mod kv;
 mod reach;
 mod ready;
 mod shared;
+mod shares;
 mod status;
 mod time;
 

@@ -1,7 +1,7 @@
 //! A gateway in process, read from a real file and started as `stile serve` does.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use stile::app::{Drained, Running};
 use stile::clock::Clock;
 use stile::store::Store;
+use stile::upstream::{Lookup, Resolver, Shared};
 
 use crate::definition::put;
 use crate::{Api, Call, Folder, Page, Raw, Redis, SelfSigned, compiler, guest, guests};
@@ -24,7 +25,6 @@ pub struct Gateway {
 }
 
 /// A gateway to be.
-#[derive(Debug)]
 pub struct Builder {
     fields: Value,
     plugins: BTreeMap<String, Value>,
@@ -32,6 +32,7 @@ pub struct Builder {
     tls: Option<SelfSigned>,
     clock: Clock,
     compiler: Option<PathBuf>,
+    names: Option<Lookup>,
     folder: Folder,
 }
 
@@ -51,7 +52,8 @@ impl Gateway {
             "runtime": { "instances_max": 32, "cache_dir": guests::cache() },
         });
         let (plugins, clock) = (BTreeMap::new(), Clock::system());
-        Builder { fields, plugins, apis: vec![api], tls: None, clock, compiler: compiler(), folder: Folder::new() }
+        let (compiler, folder) = (compiler(), Folder::new());
+        Builder { fields, plugins, apis: vec![api], tls: None, clock, compiler, names: None, folder }
     }
 
     /// A request with `GET`.
@@ -311,6 +313,16 @@ impl Builder {
         Self { compiler: program, ..self }.set("/runtime/cache_dir", cache)
     }
 
+    /// Finds the addresses of names in this way, instead of asking the system.
+    #[must_use]
+    pub fn resolving(mut self, names: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static) -> Self {
+        self.names = Some(Box::new(move |host| {
+            let addresses = names(&host);
+            Box::pin(async move { Ok(addresses) })
+        }));
+        self
+    }
+
     /// Sets any key of the configuration, by its path with slashes.
     #[must_use]
     pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
@@ -342,7 +354,9 @@ impl Builder {
         let file = self.folder.write(DEFINITION, self.fields.to_string());
         let start = move || {
             let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
-            stile::app::start(&model, &self.clock, self.compiler.as_deref(), |_| {}).map_err(|error| error.to_string())
+            let upstreams = self.names.map_or_else(Shared::default, |names| Shared::resolving(Resolver::new(names)));
+            let stile = self.compiler.as_deref();
+            stile::app::start_with(&model, &self.clock, stile, upstreams, |_| {}).map_err(|error| error.to_string())
         };
         let running = tokio::task::spawn_blocking(start).await.expect("starting does not panic")?;
         let address = running.addresses.first().copied().expect("it listens");

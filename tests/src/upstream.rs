@@ -3,8 +3,10 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -48,6 +50,8 @@ pub struct Answer {
     body: Vec<Bytes>,
     is_chunked: bool,
     trailers: HeaderMap,
+    after: Duration,
+    pause: Duration,
 }
 
 impl Upstream {
@@ -122,7 +126,15 @@ impl Answer {
     /// An answer without body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Vec::new(), is_chunked: false, trailers: HeaderMap::new() }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            is_chunked: false,
+            trailers: HeaderMap::new(),
+            after: Duration::ZERO,
+            pause: Duration::ZERO,
+        }
     }
 
     /// Adds a header.
@@ -151,12 +163,31 @@ impl Answer {
         self
     }
 
+    /// Comes so late.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        self.after = time;
+        self
+    }
+
+    /// Pauses before each of its pieces.
+    #[must_use]
+    pub fn pausing(mut self, time: Duration) -> Self {
+        self.pause = time;
+        self
+    }
+
     fn into_response(self) -> Response<BoxBody<Bytes, Infallible>> {
         let body = if self.is_chunked {
             let data = self.body.into_iter().map(Frame::data);
             let last = (!self.trailers.is_empty()).then(|| Frame::trailers(self.trailers));
             let frames: Vec<_> = data.chain(last).map(Ok).collect();
-            BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+            let pause = self.pause;
+            let late = futures_util::stream::iter(frames).then(move |frame| async move {
+                tokio::time::sleep(pause).await;
+                frame
+            });
+            BodyExt::boxed(StreamBody::new(late))
         } else {
             Full::new(self.body.concat().into()).boxed()
         };
@@ -192,5 +223,6 @@ async fn respond(
     };
     let answer = (shared.answer)(&seen);
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    tokio::time::sleep(answer.after).await;
     Ok(answer.into_response())
 }

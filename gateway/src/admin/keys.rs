@@ -166,7 +166,13 @@ pub(super) async fn delete(control: &Control, parts: &Parts, name: &str, audit: 
     let name = KeyName::parse(control, &Query::of(&parts.uri), name, None);
     for (shown, hash) in name.hashes() {
         audit.key(&hash);
+        let stored = control.store.session(&hash).await;
         if control.store.delete_session(&hash).await? {
+            // As in Tyk, what it used goes with a key. Of one that cannot be read only its own quota is known.
+            let session = stored.ok().flatten().map(|stored| stored.session).unwrap_or_default();
+            if let Err(reason) = reset_quotas(control, &hash, &session).await {
+                tracing::warn!(key_hash = %hash, %reason, "what a deleted key used of its quotas is still kept");
+            }
             return Ok(changed("deleted", &shown, None));
         }
     }

@@ -7,6 +7,7 @@ use crate::admin::{Control, ControlNumbers};
 use crate::analytics::Sink;
 use crate::live::Live;
 use crate::live::reload::{ReloadNumbers, Reloader};
+use crate::pipeline::plan::PluginSessions;
 use crate::plugin::compile::CompileNumbers;
 use crate::plugin::load::Loader;
 use crate::plugin::pool::Counters;
@@ -135,7 +136,7 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         move || number(read(&store))
     };
     type Count = (&'static str, &'static str, ReaderKind, fn(&Store) -> u64);
-    let counts: [Count; 11] = [
+    let counts: [Count; 14] = [
         ("store_calls", "Calls of the store", Counter, |s| s.numbers().calls.load(Ordering::Relaxed)),
         ("store_away", "Calls without an answer: the store was away", Counter, |s| {
             s.numbers().away.load(Ordering::Relaxed)
@@ -153,10 +154,18 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
             s.numbers().subscriptions_lost.load(Ordering::Relaxed)
         }),
         ("limit_counters", "Counters of rates and quotas held in this process", Gauge, |s| {
-            u64::try_from(s.counters_held().0).unwrap_or(u64::MAX)
+            u64::try_from(s.counters_held()).unwrap_or(u64::MAX)
         }),
-        ("limit_counters_refused", "Requests for which there was no room for a counter", Counter, |s| {
-            s.counters_held().1
+        (
+            "limit_counters_refused",
+            "Requests for which there was no room for a counter",
+            Counter,
+            Store::counters_refused,
+        ),
+        ("limit_counters_left", "Counters of quotas that left to make room and go on", Counter, Store::counters_left),
+        ("limit_counters_read", "Counters of quotas looked for in the file", Counter, Store::counters_loaded),
+        ("plugin_sessions", "Sessions that plugins made, in memory and in a file", Gauge, |s| {
+            u64::try_from(s.sessions_made()).unwrap_or(u64::MAX)
         }),
         ("kv_bytes", "Bytes of plugins' values held in this process", Gauge, Store::kv_bytes),
         ("kv_unavailable", "Calls for plugins' values without an answer: the store was away", Counter, |s| {
@@ -225,6 +234,43 @@ pub(super) fn register_reloads(metrics: &Metrics, reloader: &Reloader) {
         &[],
         read,
     );
+}
+
+/// What plugins' sessions take of the store, by API: those APIs that are served when the page is asked for.
+pub(super) fn register_shares(metrics: &Metrics, live: &Live) {
+    type Count = (&'static str, &'static str, ReaderKind, fn(&PluginSessions) -> u64);
+    let counts: [Count; 7] = [
+        ("plugin_sessions_evicted", "Sessions that left before their time: `auth.sessions_max`", Counter, |of| {
+            of.share.numbers.evicted.load(Ordering::Relaxed)
+        }),
+        ("plugin_sessions_unkept", "Requests whose session was not kept", Counter, |of| {
+            of.share.numbers.unkept.load(Ordering::Relaxed)
+        }),
+        ("plugin_counters_refused", "Requests refused for want of a counter", Counter, |of| {
+            of.share.numbers.refused.load(Ordering::Relaxed)
+        }),
+        ("identities_asked", "IDs that the plugin is asked about now", Gauge, |of| {
+            of.extraction.as_ref().map_or(0, |of| u64::try_from(of.asked().0).unwrap_or(u64::MAX))
+        }),
+        ("identities_waited_for", "Requests that wait for the answer about an ID", Gauge, |of| {
+            of.extraction.as_ref().map_or(0, |of| u64::try_from(of.asked().1).unwrap_or(u64::MAX))
+        }),
+        ("identities_refused", "Refusals of IDs that are remembered", Gauge, |of| {
+            of.extraction.as_ref().map_or(0, |of| u64::try_from(of.refused().0).unwrap_or(u64::MAX))
+        }),
+        ("identities_refused_evicted", "Refusals forgotten before their time: `refusals_max`", Counter, |of| {
+            of.extraction.as_ref().map_or(0, |of| of.refused().1)
+        }),
+    ];
+    for (name, help, kind, read) in counts {
+        let live = live.clone();
+        let read_all = move || {
+            let snapshot = live.snapshot();
+            let made = snapshot.plans.iter().filter_map(|plan| Some((plan.api.id.to_string(), plan.sessions_made()?)));
+            made.map(|(api, sessions)| (api, number(read(sessions)))).collect()
+        };
+        metrics.reader_by(name, help, kind, "api", read_all);
+    }
 }
 
 /// Has the page read what the control port counts.

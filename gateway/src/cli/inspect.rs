@@ -12,6 +12,7 @@ use crate::model::gateway::{
     AnalyticsSink, AnalyticsTarget, Control, Gateway, Log, LogFormat, Reload, Runtime, ServerLimits,
 };
 use crate::model::id::PluginName;
+use crate::model::outgoing::OutgoingHttp;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
 use crate::model::store::StoreSettings;
 use crate::plugin::load::Generation;
@@ -26,7 +27,8 @@ pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<()
     // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.
     let grants = Capability::ALL.into_iter().filter(|capability| capability.offered()).collect();
     let (isolation, limits) = (Isolation::Request, Limits::default());
-    let spec = PluginSpec { name, file: file.to_owned(), grants, isolation, limits };
+    let (outgoing_http, secrets) = (OutgoingHttp::default(), Vec::new());
+    let spec = PluginSpec { name, file: file.to_owned(), grants, outgoing_http, secrets, isolation, limits };
     // The cache would hide how long it takes to compile.
     let mut loader = prepared.loader;
     loader.cache = None;

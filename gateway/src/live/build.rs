@@ -199,7 +199,8 @@ impl<'b> Builder<'b> {
         let prepare = |hook, _, hook_use: &crate::model::api::HookUse| {
             self.loader.prepare(generation(&hook_use.plugin)?, &facts, hook, hook_use, &mut pools)
         };
-        Plan::for_api(api, &self.loader.metrics, before.map(|plan| &**plan), prepare).map(Arc::new)
+        let (metrics, store) = (&self.loader.metrics, &self.loader.store);
+        Plan::for_api(api, metrics, store, before.map(|plan| &**plan), prepare).map(Arc::new)
     }
 
     fn report_removed(&self, gateway: &Gateway, report: &mut Report) {

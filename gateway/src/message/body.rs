@@ -51,6 +51,9 @@ pub enum BodyError {
     /// The next bytes did not come in time, or the time of the whole request was over.
     #[error("body did not come in time")]
     Timeout,
+    /// Who makes it broke it off.
+    #[error("body was broken off")]
+    BrokenOff,
     /// Its content coding is broken.
     #[error("body is not valid `{coding}`")]
     Coding {

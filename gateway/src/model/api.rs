@@ -137,6 +137,12 @@ pub struct Keyed {
     pub policies: PolicyGrant,
     /// How long a session that a plugin made is kept, where it does not say itself; zero keeps it until it is deleted.
     pub session_lifetime: Duration,
+    /// Sessions that the plugin made; for one more, the one that would end first leaves.
+    pub sessions_max: usize,
+    /// Counters of their rates and quotas in this process.
+    pub counters_max: usize,
+    /// How long what they used of a quota that never renews is remembered; zero for ever.
+    pub quota_life: Duration,
 }
 
 /// The policies that a plugin may put a session under.

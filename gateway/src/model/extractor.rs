@@ -25,6 +25,10 @@ pub struct ExtractorSettings {
     pub refusal_life: Duration,
     /// Refusals that are remembered at one time.
     pub refusals_max: usize,
+    /// IDs that the plugin is asked about at one time.
+    pub asked_max: usize,
+    /// Requests that wait for the answer about one ID.
+    pub waiting_max: usize,
 }
 
 /// Where the ID stands.
@@ -116,6 +120,8 @@ impl ExtractorSettings {
             deadline_max: Duration::from_secs(3_600),
             refusal_life: Duration::from_secs(10),
             refusals_max: 10_000,
+            asked_max: 10_000,
+            waiting_max: 10_000,
         })
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::api::Api;
-use super::plugin::PluginSpec;
+use super::outgoing::Destination;
+use super::plugin::{Capability, PluginSpec};
 use super::policy::Policy;
 use super::store::StoreSettings;
 
@@ -186,6 +187,10 @@ pub struct Runtime {
     pub compile_slots: usize,
     /// Threads that compile one plugin.
     pub compile_threads: usize,
+    /// What any plugin may be granted; `None` for all that there is.
+    pub grants_max: Option<Vec<Capability>>,
+    /// Where any plugin may be allowed to send requests; `None` for anywhere.
+    pub outgoing_http_max: Option<Vec<Destination>>,
 }
 
 impl Default for Runtime {
@@ -202,6 +207,8 @@ impl Default for Runtime {
             compile_slots: 1,
             // Compiling is not urgent, and requests need the cores.
             compile_threads: 1,
+            grants_max: None,
+            outgoing_http_max: None,
         }
     }
 }

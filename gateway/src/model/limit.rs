@@ -102,6 +102,12 @@ impl RateLimit {
 }
 
 impl QuotaLimit {
+    /// The same, renewing after so long where it never would. Zero is never.
+    #[must_use]
+    pub fn renewing_after(self, life: Duration) -> Self {
+        Self { renewal: self.renewal.or(NonZeroU64::new(life.as_secs())), ..self }
+    }
+
     /// So many requests, renewed so many seconds after the first of them; never where `renewal_seconds` is zero.
     pub fn new(max: NonZeroU64, renewal_seconds: u64) -> Self {
         let bounded = |number: NonZeroU64, most: u64| number.min(NonZeroU64::new(most).unwrap_or(NonZeroU64::MAX));

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::id::PluginName;
+use super::outgoing::OutgoingHttp;
+use super::secret::PluginSecret;
 
 /// A point in the life of a request at which plugins run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -170,6 +172,15 @@ impl Capability {
         }
     }
 
+    /// What an operator writes beside the grant, as the end of a sentence.
+    pub const fn beside(self) -> &'static str {
+        match self {
+            Self::OutgoingHttp => " and where it may go to its `outgoing_http.allow`",
+            Self::Secrets => " and where they come from to its `secrets`",
+            _ => "",
+        }
+    }
+
     /// Finds a capability by its name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.as_str() == name)
@@ -184,6 +195,8 @@ impl Capability {
                 | Self::Metrics
                 | Self::SessionsRead
                 | Self::Sessions
+                | Self::Secrets
+                | Self::OutgoingHttp
                 | Self::Upstream
                 | Self::SessionLimits
         )
@@ -210,6 +223,10 @@ pub struct PluginSpec {
     pub file: PathBuf,
     /// What it may do beyond computing.
     pub grants: Vec<Capability>,
+    /// Where it may send requests, with the capability `outgoing-http`.
+    pub outgoing_http: OutgoingHttp,
+    /// What it may send without knowing it, with the capability `secrets`.
+    pub secrets: Vec<PluginSecret>,
     /// How instances are used.
     pub isolation: Isolation,
     /// What one call may use.
@@ -295,6 +312,22 @@ pub struct Limits {
     pub kv_value_bytes_max: u32,
     /// Bytes of all keys and values of the plugin in `kv`, with their overhead, for each API.
     pub kv_bytes_max: u64,
+    /// Requests that one call may send.
+    pub outgoing_calls_max: u32,
+    /// Time of one such request, from its sending to the last byte of its answer. The call's deadline ends it too.
+    pub outgoing_time_max: Duration,
+    /// Bytes of its body.
+    pub outgoing_request_bytes_max: u64,
+    /// Bytes of the body of its answer.
+    pub outgoing_response_bytes_max: u64,
+    /// Bytes of its header fields, and of those of its answer.
+    pub outgoing_header_bytes_max: u32,
+    /// Requests of the plugin at one time, over all APIs and cores.
+    pub outgoing_concurrency_max: u32,
+    /// How long a request waits for another one to end before it fails.
+    pub outgoing_wait: Duration,
+    /// Idle connections kept, over all cores.
+    pub outgoing_idle_connections_max: u32,
 }
 
 impl Default for Limits {
@@ -332,6 +365,14 @@ impl Default for Limits {
             kv_key_bytes_max: 256,
             kv_value_bytes_max: 64 << 10,
             kv_bytes_max: 8 << 20,
+            outgoing_calls_max: 8,
+            outgoing_time_max: Duration::from_secs(5),
+            outgoing_request_bytes_max: 1 << 20,
+            outgoing_response_bytes_max: 1 << 20,
+            outgoing_header_bytes_max: 16 << 10,
+            outgoing_concurrency_max: 64,
+            outgoing_wait: Duration::from_millis(50),
+            outgoing_idle_connections_max: 16,
         }
     }
 }

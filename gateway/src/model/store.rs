@@ -45,10 +45,14 @@ pub enum StoreKind {
 pub struct StoreLimits {
     /// Sessions, and as many policies. On Redis the server's own memory limit rules.
     pub records_max: usize,
+    /// Of these the sessions that plugins made, of all APIs together. On Redis each API's own limit rules.
+    pub plugin_sessions_max: usize,
     /// Bytes of one session or policy as JSON.
     pub record_bytes_max: usize,
     /// Counters of rates and quotas held in this process.
     pub counters_max: usize,
+    /// Of these the counters of sessions that plugins made, of all APIs together.
+    pub plugin_counters_max: usize,
     /// Bytes of the values of all plugins, keys and overhead included. On Redis the server's own memory limit rules.
     pub kv_bytes_max: u64,
     /// Events that a subscriber may be behind before it is told [`Lost`](crate::store::Event::Lost).
@@ -59,8 +63,10 @@ impl Default for StoreLimits {
     fn default() -> Self {
         Self {
             records_max: 1_000_000,
+            plugin_sessions_max: 500_000,
             record_bytes_max: 64 << 10,
             counters_max: 1_000_000,
+            plugin_counters_max: 500_000,
             kv_bytes_max: 64 << 20,
             events_max: 1_024,
         }

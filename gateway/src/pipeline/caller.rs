@@ -1,6 +1,8 @@
 //! Who calls, once that is known: the session, where it is kept, and what the request changes of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::reject::Reject;
@@ -8,7 +10,17 @@ use super::rights::Rights;
 use super::standing::{self, Standing, Standings};
 use crate::model::key::KeyHash;
 use crate::model::session::{Session, SessionEdit};
-use crate::store::Stored;
+use crate::store::{Share, Stored};
+use crate::telemetry::flood::Flood;
+
+/// What holds for a session that a plugin made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The share of its API.
+    pub share: Arc<Share>,
+    /// How long what was used of a quota that never renews is remembered; zero for ever.
+    pub quota_life: Duration,
+}
 
 /// The caller of one request.
 #[derive(Debug)]
@@ -19,6 +31,8 @@ pub struct Caller {
     pub rights: Arc<Rights>,
     /// The key that it is counted under.
     pub key: KeyHash,
+    /// Where a plugin made the session: whose share it and its counters take places of.
+    pub made: Option<Made>,
     /// What was read from the store; nothing where it is not kept there.
     stored: Option<Stored>,
     /// What plugins changed, to be written back at the request's end.
@@ -27,15 +41,22 @@ pub struct Caller {
 
 impl Caller {
     /// A caller whose session is kept in the store.
-    pub async fn kept(exchange: &Exchange, key: KeyHash, stored: Stored) -> Result<Box<Self>, Reject> {
+    pub async fn kept(
+        exchange: &Exchange,
+        key: KeyHash,
+        stored: Stored,
+        made: Option<Made>,
+    ) -> Result<Box<Self>, Reject> {
         let Standing { session, rights } = standing::of(exchange, &key, &stored.session).await?;
-        Ok(Box::new(Self { session, rights, key, stored: Some(stored), edits: Vec::new() }))
+        Ok(Box::new(Self { session, rights, key, made, stored: Some(stored), edits: Vec::new() }))
     }
 
     /// A caller whose session is for this request alone.
-    pub async fn unkept(exchange: &Exchange, key: KeyHash, session: Session) -> Result<Box<Self>, Reject> {
+    pub async fn unkept(exchange: &Exchange, key: KeyHash, session: Session, made: Made) -> Result<Box<Self>, Reject> {
+        made.share.numbers.unkept.fetch_add(1, Ordering::Relaxed);
+        let made = Some(made);
         let Standing { session, rights } = standing::of(exchange, &key, &Arc::new(session)).await?;
-        Ok(Box::new(Self { session, rights, key, stored: None, edits: Vec::new() }))
+        Ok(Box::new(Self { session, rights, key, made, stored: None, edits: Vec::new() }))
     }
 
     /// Refuses a session that is inactive, or expired at this time.
@@ -79,10 +100,24 @@ impl Exchange {
         let Some(caller) = self.caller.as_deref_mut().filter(|caller| !caller.edits.is_empty()) else { return };
         let edits = std::mem::take(&mut caller.edits);
         let Some(stored) = caller.stored.take() else { return };
-        if let Err(error) = self.core.store.edit_session(&caller.key, stored, &edits).await {
-            tracing::warn!(
-                api = %self.plan.api.id, request_id = self.id.as_str(), reason = %error, "session was not written back"
-            );
+        let now_ms = || self.core.clock.now_ms();
+        match self.core.store.edit_session(&caller.key, stored, &edits).await {
+            Ok(_) => {
+                if let Some(untold) = NOT_WRITTEN.end(now_ms) {
+                    tracing::info!(untold, "sessions are written back again");
+                }
+            }
+            Err(error) => {
+                self.plan.metrics.session_not_written_back();
+                if let Some(requests) = NOT_WRITTEN.begin(now_ms()) {
+                    tracing::warn!(
+                        api = %self.plan.api.id, request_id = self.id.as_str(), requests, reason = %error,
+                        "session was not written back"
+                    );
+                }
+            }
         }
     }
 }
+
+static NOT_WRITTEN: Flood = Flood::new();

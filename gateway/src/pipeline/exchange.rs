@@ -31,6 +31,7 @@ use crate::net::client::{Peer, TrustedProxies};
 use crate::plugin::pool::Worker;
 use crate::plugin::verdict::{Facts, Made, RequestView, Vars};
 use crate::store::{SessionCache, Store};
+use crate::telemetry::flood::Flood;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
@@ -410,8 +411,15 @@ impl Exchange {
                     reason = %source.reason, "plugin failed"
                 );
             }
+            Reject::Store(error) => {
+                if let Some(requests) = STORE.begin(self.core.clock.now_ms()) {
+                    tracing::warn!(
+                        api = %self.plan.api.id, request_id = self.id.as_str(), requests, reason = %error,
+                        "requests are refused: the store gives no answer"
+                    );
+                }
+            }
             Reject::Upstream(_)
-            | Reject::Store(_)
             | Reject::SessionInvalid(_)
             | Reject::Policy(_)
             | Reject::ResponseBody(_)
@@ -435,6 +443,17 @@ impl Exchange {
         Answer { status: parts.status, headers: parts.headers, content, made: Made::Gateway, upgrade: None }
     }
 }
+
+impl Core {
+    /// The store answered.
+    pub fn store_answered(&self) {
+        if let Some(untold) = STORE.end(|| self.clock.now_ms()) {
+            tracing::info!(untold, "the store answers again");
+        }
+    }
+}
+
+static STORE: Flood = Flood::new();
 
 /// A host without its port; an IPv6 address keeps its brackets.
 fn without_port(authority: &str) -> &str {

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Calls in flight, by key: the first caller makes the call, those who come meanwhile get a copy of its value.
@@ -55,9 +56,9 @@ impl<K: Hash + Eq + Clone, V: Clone> Flight<K, V> {
         Ok(made)
     }
 
-    /// Callers of a key at this moment.
-    pub fn callers(&self, key: &K) -> usize {
-        self.slots().get(key).map_or(0, |shared| shared.callers)
+    /// Callers of all keys at this moment.
+    pub fn callers(&self) -> usize {
+        self.slots().values().map(|shared| shared.callers).sum()
     }
 
     /// Keys at this moment.
@@ -128,15 +129,17 @@ pub struct Refusals<K, R> {
     inner: Mutex<Remembered<K, R>>,
     max: usize,
     life_ms: u64,
+    evicted: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct Remembered<K, R> {
     by_key: HashMap<K, Refused<R>>,
+    /// Keys that are asked about, how many ask, and whether one was forgotten meanwhile: then what they hear is old.
+    asked: HashMap<K, (usize, bool)>,
     /// Oldest first; an entry whose number is not its key's any more has been replaced or forgotten.
     order: VecDeque<(u64, K)>,
     next: u64,
-    evicted: u64,
 }
 
 #[derive(Debug)]
@@ -149,8 +152,14 @@ struct Refused<R> {
 impl<K: Hash + Eq + Clone, R: Clone> Refusals<K, R> {
     /// Remembers so many refusals, each so many milliseconds. Zero of either remembers none.
     pub fn new(max: usize, life_ms: u64) -> Self {
-        let inner = Remembered { by_key: HashMap::new(), order: VecDeque::new(), next: 0, evicted: 0 };
-        Self { inner: Mutex::new(inner), max, life_ms }
+        let inner = Remembered { by_key: HashMap::new(), asked: HashMap::new(), order: VecDeque::new(), next: 0 };
+        Self { inner: Mutex::new(inner), max, life_ms, evicted: Arc::default() }
+    }
+
+    /// Counts on where those before it are.
+    #[must_use]
+    pub fn counting_on(self, before: &Self) -> Self {
+        Self { evicted: before.evicted.clone(), ..self }
     }
 
     /// The refusal of a key, where it is young enough.
@@ -159,23 +168,35 @@ impl<K: Hash + Eq + Clone, R: Clone> Refusals<K, R> {
         inner.by_key.get(key).filter(|refused| refused.until_ms > now_ms).map(|refused| refused.refusal.clone())
     }
 
-    /// Remembers a refusal.
-    pub fn put(&self, key: &K, refusal: R, now_ms: u64) {
+    /// Begins to ask about a key: what is heard counts only if nobody forgets the key meanwhile.
+    pub fn ask<'r>(&'r self, key: &'r K) -> Asking<'r, K, R> {
+        self.inner().asked.entry(key.clone()).or_default().0 += 1;
+        Asking { refusals: self, key }
+    }
+
+    fn put(&self, key: &K, refusal: R, now_ms: u64) {
         if self.max == 0 || self.life_ms == 0 {
             return;
         }
         let mut inner = self.inner();
+        if inner.asked.get(key).is_some_and(|(_, is_old)| *is_old) {
+            return;
+        }
         let number = inner.next;
         inner.next += 1;
         let refused = Refused { number, until_ms: now_ms.saturating_add(self.life_ms), refusal };
         inner.by_key.insert(key.clone(), refused);
         inner.order.push_back((number, key.clone()));
-        inner.shrink(self.max, now_ms);
+        self.evicted.fetch_add(inner.shrink(self.max, now_ms), Ordering::Relaxed);
     }
 
     /// Forgets a key, because it is allowed now or may be.
     pub fn forget(&self, key: &K) {
-        self.inner().by_key.remove(key);
+        let mut inner = self.inner();
+        inner.by_key.remove(key);
+        if let Some((_, is_old)) = inner.asked.get_mut(key) {
+            *is_old = true;
+        }
     }
 
     /// Forgets all, because what refused has changed.
@@ -183,21 +204,17 @@ impl<K: Hash + Eq + Clone, R: Clone> Refusals<K, R> {
         let mut inner = self.inner();
         inner.by_key.clear();
         inner.order.clear();
+        inner.asked.values_mut().for_each(|(_, is_old)| *is_old = true);
     }
 
     /// Refusals held, those that are too old among them.
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.inner().by_key.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Refusals that went before their time, to make room.
     pub fn evicted(&self) -> u64 {
-        self.inner().evicted
+        self.evicted.load(Ordering::Relaxed)
     }
 
     fn inner(&self) -> MutexGuard<'_, Remembered<K, R>> {
@@ -205,22 +222,50 @@ impl<K: Hash + Eq + Clone, R: Clone> Refusals<K, R> {
     }
 }
 
+/// Somebody asks about a key. Its end, whichever, is noted.
+#[derive(Debug)]
+pub struct Asking<'r, K: Hash + Eq + Clone, R: Clone> {
+    refusals: &'r Refusals<K, R>,
+    key: &'r K,
+}
+
+impl<K: Hash + Eq + Clone, R: Clone> Asking<'_, K, R> {
+    /// Remembers that the key is refused.
+    pub fn refused(self, refusal: R, now_ms: u64) {
+        self.refusals.put(self.key, refusal, now_ms);
+    }
+}
+
+impl<K: Hash + Eq + Clone, R: Clone> Drop for Asking<'_, K, R> {
+    fn drop(&mut self) {
+        let mut inner = self.refusals.inner();
+        if let Some((askers, _)) = inner.asked.get_mut(self.key) {
+            *askers -= 1;
+            if *askers == 0 {
+                inner.asked.remove(self.key);
+            }
+        }
+    }
+}
+
 impl<K: Hash + Eq, R> Remembered<K, R> {
-    /// Takes away what is at an end and, from the oldest on, what is too much.
-    fn shrink(&mut self, max: usize, now_ms: u64) {
+    /// Takes away what is at an end and, from the oldest on, what is too much; how many went before their time.
+    fn shrink(&mut self, max: usize, now_ms: u64) -> u64 {
+        let mut evicted = 0;
         while let Some((number, key)) = self.order.front() {
             let current = self.by_key.get(key).filter(|refused| refused.number == *number);
             let is_young = current.is_some_and(|refused| refused.until_ms > now_ms);
             // Replaced and forgotten ones wait in the order, but no longer than `max` others.
             if is_young && self.by_key.len() <= max && self.order.len() <= max.saturating_mul(2) {
-                return;
+                break;
             }
             if current.is_some() {
                 self.by_key.remove(key);
             }
-            self.evicted += u64::from(is_young);
+            evicted += u64::from(is_young);
             self.order.pop_front();
         }
+        evicted
     }
 }
 

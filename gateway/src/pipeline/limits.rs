@@ -9,6 +9,7 @@ use super::exchange::{Exchange, Flow};
 use super::reject::Reject;
 use super::rights::{EndpointRate, Throttle};
 use crate::model::api::{RateHeaders, Rates};
+use crate::model::limit::QuotaLimit;
 use crate::model::store::Away;
 use crate::store::{Allowance, Owner, QuotaUse, RateUse, Take, Verdict};
 
@@ -63,7 +64,10 @@ pub async fn check(rates: &Rates, exchange: &mut Exchange) -> Result<Flow, Rejec
 async fn count(take: &Take, exchange: &Exchange) -> Result<Option<Verdict>, Reject> {
     let core = &exchange.core;
     match core.store.take(take).await {
-        Ok(verdict) => Ok(Some(verdict)),
+        Ok(verdict) => {
+            core.store_answered();
+            Ok(Some(verdict))
+        }
         Err(error) if error.is_away() => match core.away {
             Away::Allow => Ok(None),
             Away::Local => core.store.take_locally(take).map(Some).map_err(Reject::Store),
@@ -96,7 +100,11 @@ fn uses(rates: &Rates, exchange: &Exchange) -> Result<Uses, Reject> {
             let part = (!limits.scope.is_empty()).then(|| format!("per {} us", limit.per_us()));
             take.rates.push(RateUse { key: owner.rate(part.as_deref()), limit, algorithm });
         }
-        take.quota = limits.quota.map(|limit| QuotaUse { owner, limit });
+        let made = caller.made.as_ref();
+        // Nobody can say which of a plugin's callers come back: what they used is not remembered for ever.
+        let lasting = |limit: QuotaLimit| made.map_or(limit, |made| limit.renewing_after(made.quota_life));
+        take.quota = limits.quota.map(|limit| QuotaUse { owner, limit: lasting(limit) });
+        take.share = made.map(|made| made.share.clone());
         throttle = limits.throttle;
     }
     let of_api = rates.api.map(|limit| {

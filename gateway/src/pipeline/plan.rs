@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::auth::Extraction;
+use super::caller::Made;
 use super::version::VersionStep;
 use crate::model::api::{Answers, Api, Auth, AuthBy, CredentialSource, HookUse, PolicyGrant, Provider, Rates, Require};
 use crate::model::limit::Algorithm;
@@ -14,6 +15,7 @@ use crate::model::path::PathTemplate;
 use crate::model::plugin::{Hook, OnFailure};
 use crate::plugin::failure::LoadError;
 use crate::plugin::load::{ApiFacts, Use};
+use crate::store::{Share, Store};
 use crate::telemetry::metrics::{ApiMetrics, HookMetrics, Metrics};
 use crate::upstream::{Target, TargetError};
 
@@ -104,6 +106,17 @@ pub struct PluginSessions {
     pub policies: PolicyGrant,
     /// How long one is kept, where it does not say itself; zero keeps it until it is deleted.
     pub lifetime: Duration,
+    /// How long what was used of a quota that never renews is remembered; zero for ever.
+    pub quota_life: Duration,
+    /// How many there may be, and counters for them.
+    pub share: Arc<Share>,
+}
+
+impl PluginSessions {
+    /// What holds for a session that the plugin made.
+    pub fn made(&self) -> Made {
+        Made { share: self.share.clone(), quota_life: self.quota_life }
+    }
 }
 
 /// Who knows callers.
@@ -172,12 +185,14 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Makes the plan of an API. `prepare` loads one use of a plugin.
+    /// Makes the plan of an API. `prepare` loads one use of a plugin. What it remembers of callers it forgets when `store` has
+    /// news of them.
     ///
-    /// Where the plan before it sends to the same upstream, its connections and their limits go on.
+    /// Where the plan before it sends to the same upstream, its connections and their limits go on. What was counted goes on.
     pub fn for_api(
         api: &Api,
         metrics: &Metrics,
+        store: &Store,
         before: Option<&Self>,
         mut prepare: impl FnMut(Hook, usize, &HookUse) -> Result<Use, LoadError>,
     ) -> Result<Self, PlanError> {
@@ -213,10 +228,19 @@ impl Plan {
                         By::Both { hook, require: *require, session_from: *session_from }
                     }
                 };
+                let before = before.and_then(Self::sessions_made);
+                let share = Share::new(api.id.clone(), keyed.sessions_max, keyed.counters_max);
+                let share = match before {
+                    Some(before) => share.counting_on(&before.share),
+                    None => share,
+                };
+                let known = before.and_then(|before| before.extraction.as_ref());
                 let plugin = PluginSessions {
-                    extraction: keyed.extractor.clone().map(Extraction::new),
+                    extraction: keyed.extractor.clone().map(|settings| Extraction::new(settings, store, known)),
                     policies: keyed.policies.clone(),
                     lifetime: keyed.session_lifetime,
+                    quota_life: keyed.quota_life,
+                    share: Arc::new(share),
                 };
                 steps.push(Step::Authenticate(Box::new(AuthStep { by, credential, plugin })));
                 false
@@ -291,6 +315,16 @@ impl Step {
             | Self::Rights
             | Self::Limits(_) => None,
         }
+    }
+}
+
+impl Plan {
+    /// What holds for the sessions that a plugin makes, where one may.
+    pub fn sessions_made(&self) -> Option<&PluginSessions> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Authenticate(auth) if !matches!(auth.by, By::Token) => Some(&auth.plugin),
+            _ => None,
+        })
     }
 }
 

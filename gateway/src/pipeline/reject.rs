@@ -165,7 +165,7 @@ impl Reject {
             Self::RequestBody(error) => match error {
                 BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
-                BodyError::Connection(_) | BodyError::Coding { .. } => StatusCode::BAD_REQUEST,
+                BodyError::Connection(_) | BodyError::Coding { .. } | BodyError::BrokenOff => StatusCode::BAD_REQUEST,
             },
             Self::RequestCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ResponseBody(BodyError::Timeout) | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,

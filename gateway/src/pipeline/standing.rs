@@ -14,6 +14,7 @@ use crate::model::key::KeyHash;
 use crate::model::policy::{Policy, PolicyId};
 use crate::model::session::Session;
 use crate::store::PolicyCache;
+use crate::telemetry::flood::Flood;
 
 /// The standing of callers, as far as a core has made it.
 pub struct Standings {
@@ -87,14 +88,21 @@ pub async fn of(exchange: &Exchange, key: &KeyHash, session: &Arc<Session>) -> R
     let mut with_policies = Session::clone(session);
     policy::apply(&mut with_policies, &found, organisation).map_err(Reject::Policy)?;
     let rights = standings.rights(&with_policies);
-    for problem in rights.problems() {
-        tracing::warn!(api = %exchange.plan.api.id, key = %key, reason = %problem, "a right cannot be used");
+    if let Some(problem) = rights.problems().first()
+        && let Some(sessions) = UNUSABLE.begin(exchange.core.clock.now_ms())
+    {
+        let problems = rights.problems().len();
+        tracing::warn!(
+            api = %exchange.plan.api.id, key = %key, sessions, problems, reason = %problem, "a right cannot be used"
+        );
     }
     let standing = Standing { session: Arc::new(with_policies), rights };
     let (from, organisation) = (session.clone(), organisation.clone());
     standings.keep(key.clone(), Made { from, organisation, generation, standing: standing.clone() });
     Ok(standing)
 }
+
+static UNUSABLE: Flood = Flood::new();
 
 /// Beyond it a core begins anew.
 const MADE_MAX: usize = 10_000;

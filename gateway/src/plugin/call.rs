@@ -13,7 +13,6 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::engine::Engine;
 use super::failure::CallError;
 use super::host::{Host, HostLimit, Identity};
-use super::lane::SlowLane;
 use super::load::{Generation, Use};
 use super::pool::Worker;
 use super::v0_1::lift::{Invalid, Lift, SessionAction};
@@ -212,7 +211,15 @@ impl Use {
                 return Err(CallError::new(FailureKind::Busy, "instance is gone"));
             };
             let (answer, fuel, log_lines_dropped) =
-                run(&self.generation.engine, limits, store, deadline, async |store| guest(store, instance).await).await;
+                run(&self.generation.engine, limits, store, deadline, async |store| {
+                    // `init` has no network, for it may run before each call; `analytics` has none, for it sees what
+                    // all callers sent.
+                    if self.function.hook != Hook::Analytics {
+                        store.data_mut().open();
+                    }
+                    guest(store, instance).await
+                })
+                .await;
             usage.fuel = fuel;
             usage.log_lines_dropped = log_lines_dropped;
             // A guest that says `err` is in order, and so is one whose answer is refused: both ended by themselves. But an
@@ -240,12 +247,13 @@ impl Use {
 pub(super) async fn instantiate(
     generation: &Generation,
     identity: &Arc<Identity>,
-    lane: &SlowLane,
+    worker: &Worker,
     config: &str,
     deadline: Instant,
 ) -> Result<(Store<Host>, Instance), CallError> {
     let (engine, limits) = (&generation.engine, &generation.limits);
-    let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), lane.clone());
+    let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), worker.lane.clone())
+        .with_outlet(worker.outlet.clone());
     let mut store = host.into_store(engine.wasmtime());
     let prepared = async |store: &mut Store<Host>| {
         let instance = generation.component.instantiate_async(&mut *store).await?;

@@ -147,8 +147,8 @@ pub enum LoadError {
     },
     /// It wants a capability that was not granted.
     #[error(
-        "plugin `{plugin}`: {wanted} capability `{}`, which is not granted; if you trust it with that, add `{}` to `plugins.{plugin}.grants`",
-        capability.as_str(), capability.as_str()
+        "plugin `{plugin}`: {wanted} capability `{}`, which is not granted; if you trust it with that, add `{}` to `plugins.{plugin}.grants`{}",
+        capability.as_str(), capability.as_str(), capability.beside()
     )]
     NotGranted {
         /// The plugin.
@@ -229,6 +229,14 @@ pub enum LoadError {
         plugin: PluginName,
         /// How it failed.
         source: CallError,
+    },
+    /// Its way out cannot be made.
+    #[error("plugin `{plugin}`: `outgoing_http`: {reason}")]
+    Outgoing {
+        /// The plugin.
+        plugin: PluginName,
+        /// What is wrong.
+        reason: String,
     },
     /// The first instance failed, in `init` or before.
     #[error("plugin `{plugin}`: `init` failed: {source}")]

@@ -2,10 +2,12 @@
 //!
 //! Whether an interface is linked at all was decided when the plugin loaded; here each call is only measured.
 
+mod http;
 mod kv;
 mod log;
 mod metrics;
 mod random;
+mod secrets;
 mod sessions;
 mod wasi;
 
@@ -15,6 +17,7 @@ use std::time::Instant;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{CallHook, Store, StoreContextMut, Trap, UpdateDeadline};
 
+pub use self::http::{Gate, Outlet};
 pub use self::sessions::Sessions;
 pub use self::wasi::Output;
 use super::lane::{SlowLane, Turn};
@@ -22,8 +25,9 @@ use super::limits::{Limiter, MemoryBudget};
 use super::v0_1::bindings::stile::plugin as imports;
 use crate::model::id::{ApiId, PluginName};
 use crate::model::plugin::{Capability, Limits};
+use crate::model::secret::PluginSecret;
 use crate::store::kv::KvSpace;
-use crate::telemetry::metrics::GuestMetrics;
+use crate::telemetry::metrics::{GuestMetrics, OutgoingMetrics};
 
 /// Who calls: one plugin of one API, with what belongs to that pair alone.
 #[derive(Debug)]
@@ -38,6 +42,12 @@ pub struct Identity {
     pub metrics: Arc<GuestMetrics>,
     /// The sessions that it may ask for.
     pub sessions: Sessions,
+    /// Where it may send requests; `None` without the grant.
+    pub gate: Option<Arc<Gate>>,
+    /// What became of its requests.
+    pub outgoing: OutgoingMetrics,
+    /// What it may send without knowing it.
+    pub secrets: Vec<PluginSecret>,
 }
 
 /// The state of one instance, and of the call that runs in it.
@@ -47,6 +57,11 @@ pub struct Host {
     limiter: Limiter,
     wasi: Option<Box<wasi::Wasi>>,
     output: Option<Output>,
+    http: Option<Box<http::Http>>,
+    outlet: Option<Outlet>,
+    /// Whether requests may leave: while a hook runs that may send any.
+    is_open: bool,
+    outgoing_left: u32,
     deadline: Instant,
     lane: SlowLane,
     turn: Turn,
@@ -80,6 +95,10 @@ impl Host {
             limiter: Limiter::new(limits.memory_bytes_max, limits.table_elements_max, budget),
             wasi: None,
             output: None,
+            http: None,
+            outlet: None,
+            is_open: false,
+            outgoing_left: 0,
             deadline: Instant::now(),
             lane,
             turn: Turn::default(),
@@ -95,6 +114,17 @@ impl Host {
             limits,
             identity,
         }
+    }
+
+    /// With a way out for requests: that of the core where the instance runs.
+    #[must_use]
+    pub fn with_outlet(self, outlet: Option<Outlet>) -> Self {
+        Self { outlet, ..self }
+    }
+
+    /// Lets requests leave until the call ends.
+    pub fn open(&mut self) {
+        self.is_open = true;
     }
 
     /// Puts the state in a store, with limiter and epoch callback.
@@ -126,11 +156,16 @@ impl Host {
         self.log_lines_left = self.limits.log_lines_max;
         self.log_bytes_left = self.limits.log_bytes_max;
         self.log_lines_dropped = 0;
+        self.outgoing_left = self.limits.outgoing_calls_max;
     }
 
     /// Ends a call: gives the slow lane back and writes what the guest printed.
     pub fn end_call(&mut self) -> CallTrace {
         self.turn.end();
+        self.is_open = false;
+        if let Some(http) = &mut self.http {
+            http.end_call();
+        }
         let printed = self.output.as_ref().map(Output::take).unwrap_or_default();
         CallTrace { printed, log_lines_dropped: self.log_lines_dropped }
     }
@@ -222,8 +257,10 @@ pub fn linker(engine: &wasmtime::Engine, grants: &[Capability]) -> wasmtime::Res
             Capability::Sessions => imports::sessions::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
             // These are rights over what a call returns; there is nothing to link.
             Capability::Upstream | Capability::SessionLimits => {}
+            Capability::Secrets => imports::secrets::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
+            Capability::OutgoingHttp => http::add_to_linker(&mut linker)?,
             // Refused when the plugin loads, before anything is linked.
-            Capability::Secrets | Capability::OutgoingHttp | Capability::Apis => {}
+            Capability::Apis => {}
         }
     }
     Ok(linker)
@@ -233,3 +270,6 @@ pub fn linker(engine: &wasmtime::Engine, grants: &[Capability]) -> wasmtime::Res
 const RESULT_BYTES_SPARE: u64 = 256 << 10;
 
 const HANDLES_MAX: usize = 1_000;
+
+/// Of the host's own values that guests have handles for: each may hold header fields or a part of a body.
+const RESOURCES_MAX: usize = 256;

@@ -17,7 +17,7 @@ use super::compile::{CompileError, Compiler};
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
-use super::host::{self, Host, Identity, Sessions};
+use super::host::{self, Gate, Host, Identity, Sessions};
 use super::lane::SlowLane;
 use super::limits::MemoryBudget;
 use super::pool::{Counters, Pool};
@@ -76,6 +76,7 @@ pub struct Generation {
     pub(super) exports: Exports,
     pub(super) concurrency: Arc<Semaphore>,
     pub(super) memory: Arc<MemoryBudget>,
+    pub(super) gate: Option<Arc<Gate>>,
     _count: Counted,
 }
 
@@ -211,7 +212,15 @@ impl Loader {
             super::call::block_on(super::call::check_types(&self.engine, host, &limits, &component, &exports))
         })
         .map_err(|source| LoadError::Instance { plugin: plugin.clone(), source })?;
+        let gate = match spec.grants.contains(&Capability::OutgoingHttp) {
+            true => Some(Arc::new(Gate::new(spec, limits.clone()).map_err(|source| LoadError::Outgoing {
+                plugin: plugin.clone(),
+                reason: escaped_reason(&source.to_string()),
+            })?)),
+            false => None,
+        };
         Ok(Arc::new(Generation {
+            gate,
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
             memory: Arc::new(self.engine.memory_share()),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
@@ -280,7 +289,16 @@ impl Loader {
             may_change_limits: generation.spec.grants.contains(&Capability::SessionLimits),
             metrics: self.metrics.session_calls(api, plugin),
         };
-        Arc::new(Identity { api: api.clone(), plugin: plugin.clone(), kv, metrics, sessions })
+        Arc::new(Identity {
+            api: api.clone(),
+            plugin: plugin.clone(),
+            kv,
+            metrics,
+            sessions,
+            gate: generation.gate.clone(),
+            outgoing: self.metrics.outgoing(api, plugin),
+            secrets: generation.spec.secrets.clone(),
+        })
     }
 
     fn describe(

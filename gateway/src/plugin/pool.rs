@@ -13,7 +13,7 @@ use wasmtime::component::Instance;
 
 use super::call;
 use super::failure::CallError;
-use super::host::{Host, Identity};
+use super::host::{Host, Identity, Outlet};
 use super::lane::SlowLane;
 use super::load::Generation;
 use crate::model::plugin::{FailureKind, Isolation};
@@ -67,6 +67,8 @@ pub struct Worker {
     pub index: usize,
     /// Its lane for slow calls.
     pub lane: SlowLane,
+    /// Its way out for requests of plugins; `None` where there is no network.
+    pub outlet: Option<Outlet>,
 }
 
 impl Pool {
@@ -99,7 +101,7 @@ impl Pool {
 
     /// Makes one instance, and no use of it: whether `init` takes the configuration.
     pub async fn try_first_instance(&self) -> Result<(), CallError> {
-        let worker = Worker { index: 0, lane: SlowLane::default() };
+        let worker = Worker { index: 0, lane: SlowLane::default(), outlet: None };
         let deadline = Instant::now() + self.generation.limits.deadline;
         self.lease(&worker, deadline).await.map(Lease::retire)
     }
@@ -124,7 +126,7 @@ impl Pool {
                         .await?;
                 // Boxed: on the path of a reused instance it would only make every request's future larger.
                 let making =
-                    Box::pin(call::instantiate(&self.generation, &self.identity, &worker.lane, &self.config, deadline));
+                    Box::pin(call::instantiate(&self.generation, &self.identity, worker, &self.config, deadline));
                 let (store, instance) = making.await?;
                 self.counters.made.fetch_add(1, Ordering::Relaxed);
                 Live { store, instance, calls: 0, _slot: slot }

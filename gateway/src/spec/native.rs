@@ -8,12 +8,14 @@ mod file;
 mod gateway;
 mod include;
 mod near;
+mod outgoing;
 mod plugin;
 mod policy;
 mod prune;
 mod raw;
 mod raw_api;
 mod raw_extractor;
+mod raw_outgoing;
 mod raw_plugin;
 mod raw_policy;
 mod raw_store;
@@ -101,7 +103,8 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     for file in files {
         all.has_gaps |= file.has_gaps;
         for (place, name, raw) in file.plugins {
-            let plugin = plugin::convert(&name, raw, &defaults, &place, report).filter(|_| place.is_whole());
+            let plugin = plugin::convert(&name, raw, &defaults, environment, &place, report);
+            let plugin = plugin.filter(|_| place.is_whole());
             all.has_gaps |= plugin.is_none();
             all.plugins.extend(plugin.map(|p| (place, p)));
         }
@@ -124,6 +127,9 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     }
     let settings = top.as_ref().map(rules::Settings::of);
     let gateway = top.and_then(|top| gateway::convert(top, &main.place, report));
+    if let Some(gateway) = &gateway {
+        outgoing::check_ceilings(gateway, &all, report);
+    }
     rules::check(settings, &all, &main.place, report);
     let mut gateway = gateway?;
     gateway.sources = report.take_sources();

@@ -12,7 +12,7 @@ use super::event::{Event, Events};
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::memory::Memory;
-use super::record::{Cursor, Delete, Page, Table, Write};
+use super::record::{Cursor, Delete, Page, Table, Write, Written};
 use super::redis::Redis;
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
@@ -20,7 +20,7 @@ use crate::model::store::{StoreKind, StoreSettings};
 
 /// One of the stores.
 pub(super) enum Backend {
-    Memory(Memory),
+    Memory(Box<Memory>),
     Embedded(Box<Embedded>),
     Redis(Box<Redis>),
 }
@@ -33,7 +33,7 @@ impl Backend {
         numbers: &Arc<Numbers>,
     ) -> Result<Self, OpenError> {
         match &settings.kind {
-            StoreKind::Memory => Ok(Self::Memory(Memory::new(&settings.limits, clock))),
+            StoreKind::Memory => Ok(Self::Memory(Box::new(Memory::new(&settings.limits, clock)))),
             StoreKind::Embedded(embedded) => {
                 Ok(Self::Embedded(Box::new(Embedded::open(embedded, &settings.limits, clock, events)?)))
             }
@@ -75,11 +75,11 @@ impl Backend {
         }
     }
 
-    pub(super) async fn write(&self, write: Write, clock: &Clock) -> Result<bool, StoreError> {
+    pub(super) async fn write(&self, write: Write, clock: &Clock) -> Result<Written, StoreError> {
         match self {
             Self::Memory(memory) => memory.write(&write, clock.now_ms()),
             Self::Embedded(embedded) => embedded.write(write, clock.now_ms()).await,
-            Self::Redis(redis) => redis.write(&write).await,
+            Self::Redis(redis) => redis.write(&write, clock).await,
         }
     }
 
@@ -121,7 +121,7 @@ impl Backend {
     ) -> Result<QuotaState, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.quota(owner, limit, clock.now_ms())),
-            Self::Embedded(embedded) => Ok(embedded.quota(owner, limit, clock.now_ms())),
+            Self::Embedded(embedded) => embedded.quota(owner, limit, clock.now_ms()).await,
             Self::Redis(redis) => redis.quota(owner, limit, clock).await,
         }
     }
@@ -153,6 +153,15 @@ impl Backend {
             Self::Memory(memory) => Ok(memory.values()),
             Self::Embedded(embedded) => Ok(embedded.values()),
             Self::Redis(redis) => Err(redis),
+        }
+    }
+
+    /// Sessions that plugins made; nothing where they are counted elsewhere.
+    pub(super) fn made(&self) -> Option<usize> {
+        match self {
+            Self::Memory(memory) => Some(memory.made()),
+            Self::Embedded(embedded) => Some(embedded.made()),
+            Self::Redis(_) => None,
         }
     }
 

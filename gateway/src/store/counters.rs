@@ -1,25 +1,34 @@
 //! Counters of rates and quotas in this process: exact, for all cores.
 //!
 //! The store's own counters where it is in memory or in a file, and the fall-back where Redis is away. A quota may have to be
-//! reserved in a journal before it is used: [`Counters::take`] then says what to write down.
+//! reserved in a journal before it is used: [`Counters::take`] then says what to write down. What the journal says as well
+//! may leave, and is read back when it is asked for again.
 
+mod journal;
+mod places;
 mod quota;
+mod room;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use self::places::{Place, Places};
 use self::quota::QuotaCount;
 pub(super) use self::quota::{Kept, Reserve};
+use self::room::Whose;
 use super::error::StoreError;
-use super::limit::{Allowance, Owner, QuotaState, QuotaUse, Take, Verdict};
+use super::limit::{Allowance, Owner, QuotaState, RateUse, Take, Verdict};
+use super::share::Share;
 use super::window::Window;
 use crate::model::limit::QuotaLimit;
+use crate::model::store::StoreLimits;
 
 /// All counters.
 pub(super) struct Counters {
@@ -28,30 +37,61 @@ pub(super) struct Counters {
     shard_max: usize,
     /// Units of quota reserved ahead; `None` where nothing is written down.
     block: Option<u64>,
-    refused: AtomicU64,
+    /// Who holds how many of them.
+    places: Places,
+    numbers: CounterNumbers,
+    /// Tells one reading of the journal from the next.
+    loads: AtomicU64,
+    /// Which shard is searched first for a place of a share.
+    turn: AtomicUsize,
+}
+
+/// What was counted of counters.
+#[derive(Debug, Default)]
+pub(super) struct CounterNumbers {
+    /// Requests for which there was no room for another one.
+    pub(super) refused: AtomicU64,
+    /// Quotas that left although they go on.
+    pub(super) left: AtomicU64,
+    /// Quotas looked for in the journal.
+    pub(super) loaded: AtomicU64,
 }
 
 #[derive(Default)]
 struct Shard {
     counters: HashMap<Box<str>, Counter>,
-    /// Not swept before, in microseconds: a full shard must not be swept for each request.
-    swept_us: u64,
+    /// When room was last looked for in vain, in microseconds: a full shard must not be searched for each request.
+    searched_us: u64,
+    /// Told when the journal has written or read something, and so a quota may leave.
+    written: Arc<Notify>,
 }
 
-enum Counter {
+struct Counter {
+    state: State,
+    /// Since room was last looked for.
+    is_used: bool,
+    /// Its place in the share of an API.
+    place: Option<Place>,
+}
+
+enum State {
     Rate(Window),
     Quota(QuotaCount),
+    /// Somebody reads it from the journal.
+    Loading(u64, Arc<Notify>),
 }
 
 /// What a take came to.
 pub(super) enum Taken {
     /// It was decided.
     Decided(Verdict),
-    /// Quota must be reserved first; then the take is to be tried again.
+    /// Something must be written down first; then the take is to be tried again.
     Wait(Waiting),
+    /// The quota must be read from the journal first, and given to [`Counters::loaded`].
+    Load(Ticket),
 }
 
-/// A take that waits for a reservation.
+/// A take that waits for the journal.
 pub(super) struct Waiting {
     /// Ends when it was written down, or could not be.
     pub(super) written: OwnedNotified,
@@ -59,15 +99,35 @@ pub(super) struct Waiting {
     pub(super) failures: u64,
 }
 
+/// The right to say what the journal has of a quota. Nobody else reads it meanwhile, and nobody writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) owner: Box<str>,
+    number: u64,
+}
+
+/// Why a counter cannot be used yet.
+enum Hindrance {
+    Error(StoreError),
+    Wait(Waiting),
+    Load(Ticket),
+}
+
+/// Sends a line to the journal; whether it could.
+type WriteLine<'w> = &'w dyn Fn(Reserve) -> bool;
+
 impl Counters {
     /// At most so many counters; with quota reserved in blocks where `block` says so.
-    pub(super) fn new(counters_max: usize, block: Option<u64>) -> Self {
+    pub(super) fn new(limits: &StoreLimits, block: Option<u64>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            shard_max: counters_max.div_ceil(SHARDS).max(RATES_AND_QUOTA),
+            shard_max: limits.counters_max.div_ceil(SHARDS).max(RATES_AND_QUOTA),
             block,
-            refused: AtomicU64::new(0),
+            places: Places::new(limits.plugin_counters_max),
+            numbers: CounterNumbers::default(),
+            loads: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -75,101 +135,62 @@ impl Counters {
     ///
     /// `write` sends a line to the journal and says whether it could. It is called under a lock: lines of one quota must
     /// come there in the order in which they were made.
-    pub(super) fn take(&self, take: &Take, now_us: u64, write: &dyn Fn(Reserve) -> bool) -> Result<Taken, StoreError> {
+    pub(super) fn take(&self, take: &Take, now_us: u64, write: WriteLine<'_>) -> Result<Taken, StoreError> {
         take.check()?;
-        let names: SmallVec<[String; 4]> = take.rates.iter().map(super::limit::RateUse::name).collect();
-        let mut held = self.hold(names.iter().map(String::as_str).chain(take.quota.iter().map(|q| q.owner.as_str())));
+        let rates: SmallVec<[String; 4]> = take.rates.iter().map(RateUse::name).collect();
+        let mut names: Names<'_> = rates.iter().map(|name| (&**name, self.shard_of(name))).collect();
+        if let Some(quota) = &take.quota {
+            names.push((quota.owner.as_str(), self.shard_of(quota.owner.as_str())));
+        }
+        let mut held = self.hold(&names);
 
-        for (by, (rate, name)) in take.rates.iter().zip(&names).enumerate() {
-            let window = self.window(held.shard(self.shard_of(name)), name, rate, now_us)?;
+        // All of them are there before one counts: what cannot be counted for want of room counts nowhere.
+        for ((name, shard), index) in names.iter().zip(0..) {
+            let state = |rate: &RateUse| State::Rate(Window::new(rate.algorithm, &rate.limit));
+            let missing = || take.rates.get(index).map(state);
+            let found = self.ensure(held.shard(*shard), name, &names, missing, take.share.as_deref(), now_us, write);
+            match found {
+                Ok(()) => {}
+                Err(Hindrance::Error(error)) => return Err(self.refused(error, take.share.as_deref())),
+                Err(Hindrance::Wait(waiting)) => return Ok(Taken::Wait(waiting)),
+                Err(Hindrance::Load(ticket)) => return Ok(Taken::Load(ticket)),
+            }
+        }
+        for (by, (rate, (name, shard))) in take.rates.iter().zip(&names).enumerate() {
+            let window = held.shard(*shard).window(name)?;
             if let Err(retry_after) = window.check(rate.algorithm, &rate.limit, now_us) {
                 let refused = Verdict::Limited { by, limit: rate.limit.max(), retry_after };
                 return Ok(Taken::Decided(refused));
             }
         }
         let mut allowance = Allowance::default();
-        if let Some(QuotaUse { owner, limit }) = &take.quota {
-            let quota = self.quota(held.shard(self.shard_of(owner.as_str())), owner, now_us)?;
-            match quota.take(owner, limit, now_us / 1_000, self.block, write) {
+        if let (Some(used), Some((name, shard))) = (&take.quota, names.last()) {
+            let quota = held.shard(*shard).quota(name)?;
+            match quota.take(&used.owner, &used.limit, now_us / 1_000, self.block, write) {
                 quota::Step::Taken => {}
-                quota::Step::Exceeded => return Ok(Taken::Decided(Verdict::QuotaExceeded(quota.state(limit)))),
+                quota::Step::Exceeded => return Ok(Taken::Decided(Verdict::QuotaExceeded(quota.state(&used.limit)))),
                 quota::Step::Busy => return Err(StoreError::Busy),
                 quota::Step::Wait(waiting) => return Ok(Taken::Wait(waiting)),
             }
-            allowance.quota = Some(quota.state(limit));
+            allowance.quota = Some(quota.state(&used.limit));
         }
-        for (rate, name) in take.rates.iter().zip(&names) {
-            let window = self.window(held.shard(self.shard_of(name)), name, rate, now_us)?;
+        for (rate, (name, shard)) in take.rates.iter().zip(&names) {
+            let window = held.shard(*shard).window(name)?;
             window.count(&rate.limit, now_us);
             allowance.rates.push(window.state(rate.algorithm, &rate.limit, now_us));
         }
         Ok(Taken::Decided(Verdict::Allowed(allowance)))
     }
 
-    /// What is left of a quota.
-    pub(super) fn quota_state(&self, owner: &Owner, limit: &QuotaLimit, now_ms: u64) -> QuotaState {
+    /// What is left of a quota; nothing where only the journal knows.
+    pub(super) fn quota_state(&self, owner: &Owner, limit: &QuotaLimit, now_ms: u64) -> Option<QuotaState> {
         let shard = self.lock(self.shard_of(owner.as_str()));
-        match shard.counters.get(owner.as_str()) {
-            Some(Counter::Quota(quota)) if !quota.is_over(now_ms, limit) => quota.state(limit),
-            _ => QuotaState { max: limit.max(), remaining: limit.max(), renews_ms: None },
+        match shard.counters.get(owner.as_str()).map(|counter| &counter.state) {
+            Some(State::Quota(quota)) if !quota.is_over(now_ms, limit) => Some(quota.state(limit)),
+            Some(State::Quota(_)) => Some(QuotaState::unused(limit)),
+            _ if self.block.is_some() => None,
+            _ => Some(QuotaState::unused(limit)),
         }
-    }
-
-    /// Sets how much of a quota was used; `None` forgets it. `write` is as in [`Counters::take`].
-    pub(super) fn set_quota<T>(
-        &self,
-        owner: &Owner,
-        used: Option<(u64, &QuotaLimit)>,
-        now_ms: u64,
-        write: impl FnOnce(Kept) -> T,
-    ) -> Result<T, StoreError> {
-        let mut shard = self.lock(self.shard_of(owner.as_str()));
-        let quota = self.quota(&mut shard, owner, now_ms.saturating_mul(1_000))?;
-        Ok(write(quota.set(owner, used, now_ms)))
-    }
-
-    /// Notes what a shared store said, so that a fall-back goes on from there.
-    pub(super) fn note_quota(&self, owner: &Owner, state: &QuotaState, now_ms: u64) {
-        let mut shard = self.lock(self.shard_of(owner.as_str()));
-        if let Ok(quota) = self.quota(&mut shard, owner, now_ms.saturating_mul(1_000)) {
-            quota.note(state);
-        }
-    }
-
-    /// Puts back what a journal has.
-    pub(super) fn restore(&self, kept: &Kept) {
-        let index = self.shard_of(&kept.owner);
-        let mut shard = self.lock(index);
-        shard.counters.insert(kept.owner.clone(), Counter::Quota(QuotaCount::restored(kept)));
-    }
-
-    /// Says that a reservation was written down, or could not be.
-    pub(super) fn reserved(&self, reserve: &Reserve, is_written: bool) {
-        let mut shard = self.lock(self.shard_of(&reserve.kept.owner));
-        if let Some(Counter::Quota(quota)) = shard.counters.get_mut(&reserve.kept.owner) {
-            quota.reserved(reserve, is_written);
-        }
-    }
-
-    /// How often a quota's reservation could not be written down.
-    pub(super) fn failures(&self, owner: &Owner) -> u64 {
-        match self.lock(self.shard_of(owner.as_str())).counters.get(owner.as_str()) {
-            Some(Counter::Quota(quota)) => quota.failures(),
-            _ => 0,
-        }
-    }
-
-    /// What was used of each quota whose journal says more.
-    pub(super) fn settled(&self) -> Vec<Kept> {
-        let mut settled = Vec::new();
-        for index in 0..self.shards.len() {
-            for (owner, counter) in &self.lock(index).counters {
-                if let Counter::Quota(quota) = counter {
-                    settled.extend(quota.settled(owner));
-                }
-            }
-        }
-        settled
     }
 
     /// How many counters there are.
@@ -177,53 +198,62 @@ impl Counters {
         (0..self.shards.len()).map(|index| self.lock(index).counters.len()).sum()
     }
 
-    /// How often there was no room for another one.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// What was counted.
+    pub(super) fn numbers(&self) -> &CounterNumbers {
+        &self.numbers
     }
 
-    fn window<'a>(
+    /// Has a counter be there. What is missing is made of `missing`, which makes nothing of a quota.
+    #[expect(clippy::too_many_arguments, reason = "all of them are of the one take")]
+    fn ensure(
         &self,
-        shard: &'a mut Shard,
+        shard: &mut Shard,
         name: &str,
-        rate: &super::limit::RateUse,
+        names: &[(&str, usize)],
+        missing: impl FnOnce() -> Option<State>,
+        share: Option<&Share>,
         now_us: u64,
-    ) -> Result<&'a mut Window, StoreError> {
-        let fresh = || Counter::Rate(Window::new(rate.algorithm, &rate.limit));
-        match self.counter(shard, name, fresh, now_us)? {
-            Counter::Rate(window) => Ok(window),
-            Counter::Quota(_) => Err(StoreError::Invalid("a rate with the name of a quota")),
+        write: WriteLine<'_>,
+    ) -> Result<(), Hindrance> {
+        if let Some(counter) = shard.counters.get_mut(name) {
+            counter.is_used = true;
+            return match &counter.state {
+                State::Loading(_, loaded) => Err(Hindrance::Wait(Waiting::of(loaded))),
+                State::Rate(_) | State::Quota(_) => Ok(()),
+            };
         }
-    }
-
-    fn quota<'a>(&self, shard: &'a mut Shard, owner: &Owner, now_us: u64) -> Result<&'a mut QuotaCount, StoreError> {
-        let fresh = || Counter::Quota(QuotaCount::new(self.block.is_none()));
-        match self.counter(shard, owner.as_str(), fresh, now_us)? {
-            Counter::Quota(quota) => Ok(quota),
-            Counter::Rate(_) => Err(StoreError::Invalid("a quota with the name of a rate")),
+        if shard.counters.len() >= self.shard_max && !self.room(shard, Whose::Any, names, now_us, write)? {
+            return Err(Hindrance::Error(StoreError::Full("`counters_max`")));
         }
-    }
-
-    fn counter<'a>(
-        &self,
-        shard: &'a mut Shard,
-        name: &str,
-        fresh: impl FnOnce() -> Counter,
-        now_us: u64,
-    ) -> Result<&'a mut Counter, StoreError> {
-        if !shard.counters.contains_key(name) {
-            if shard.counters.len() >= self.shard_max && !shard.make_room(now_us) {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(StoreError::Full("`counters_max`"));
+        let place = match share {
+            None => None,
+            Some(share) => Some(self.places.enter(share, |whose| self.room(shard, whose, names, now_us, write))?),
+        };
+        let (state, ticket) = match missing() {
+            Some(state) => (state, None),
+            None if self.block.is_none() => (State::Quota(QuotaCount::new(true)), None),
+            None => {
+                let number = self.loads.fetch_add(1, Ordering::Relaxed);
+                self.numbers.loaded.fetch_add(1, Ordering::Relaxed);
+                let ticket = Ticket { owner: name.into(), number };
+                (State::Loading(number, Arc::default()), Some(ticket))
             }
-            shard.counters.insert(name.into(), fresh());
+        };
+        shard.counters.insert(name.into(), Counter { state, is_used: true, place });
+        ticket.map_or(Ok(()), |ticket| Err(Hindrance::Load(ticket)))
+    }
+
+    fn refused(&self, error: StoreError, share: Option<&Share>) -> StoreError {
+        self.numbers.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(share) = share {
+            share.numbers.refused.fetch_add(1, Ordering::Relaxed);
         }
-        shard.counters.get_mut(name).ok_or(StoreError::Invalid("a counter that was there"))
+        error
     }
 
     /// Locks the shards of all names, in one order for everybody.
-    fn hold<'a>(&self, names: impl Iterator<Item = &'a str>) -> Held<'_> {
-        let mut indexes: SmallVec<[usize; RATES_AND_QUOTA]> = names.map(|name| self.shard_of(name)).collect();
+    fn hold(&self, names: &Names<'_>) -> Held<'_> {
+        let mut indexes: SmallVec<[usize; RATES_AND_QUOTA]> = names.iter().map(|(_, shard)| *shard).collect();
         indexes.sort_unstable();
         indexes.dedup();
         Held(indexes.into_iter().map(|index| (index, self.lock(index))).collect())
@@ -239,6 +269,16 @@ impl Counters {
     }
 }
 
+impl Waiting {
+    fn of(notify: &Arc<Notify>) -> Self {
+        // No failure of a reservation is this one's.
+        Self { written: notify.clone().notified_owned(), failures: u64::MAX }
+    }
+}
+
+/// The counters of a take, with their shards: rates in order, then the quota.
+type Names<'a> = SmallVec<[(&'a str, usize); 4]>;
+
 /// Locked shards, by their index.
 struct Held<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); RATES_AND_QUOTA]>);
 
@@ -250,18 +290,26 @@ impl Held<'_> {
 }
 
 impl Shard {
-    /// Drops what says no more than a new one would; at most once a second.
-    fn make_room(&mut self, now_us: u64) -> bool {
-        if now_us >= self.swept_us && now_us - self.swept_us < 1_000_000 {
-            return false;
+    fn window(&mut self, name: &str) -> Result<&mut Window, StoreError> {
+        match self.counters.get_mut(name).map(|counter| &mut counter.state) {
+            Some(State::Rate(window)) => Ok(window),
+            _ => Err(StoreError::Invalid("a rate with the name of a quota")),
         }
-        self.swept_us = now_us;
-        let before = self.counters.len();
-        self.counters.retain(|_, counter| match counter {
-            Counter::Rate(window) => !window.is_idle(now_us),
-            Counter::Quota(quota) => !quota.is_idle(now_us / 1_000),
-        });
-        self.counters.len() < before
+    }
+
+    fn quota(&mut self, name: &str) -> Result<&mut QuotaCount, StoreError> {
+        match self.counters.get_mut(name).map(|counter| &mut counter.state) {
+            Some(State::Quota(quota)) => Ok(quota),
+            _ => Err(StoreError::Invalid("a quota with the name of a rate")),
+        }
+    }
+
+    /// Who waits for the reading that a ticket is for, while it is under way.
+    fn loading(&self, ticket: &Ticket) -> Option<Arc<Notify>> {
+        match self.counters.get(&ticket.owner).map(|counter| &counter.state) {
+            Some(State::Loading(number, loaded)) if *number == ticket.number => Some(loaded.clone()),
+            _ => None,
+        }
     }
 }
 

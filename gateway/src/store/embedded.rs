@@ -1,30 +1,30 @@
 //! A store in a file of this gateway alone.
 //!
 //! One thread writes, many writes in one commit; a write is answered when its commit is on disk. Another thread reads. Rates
-//! and quotas are counted in memory, quotas reserved in the file before they are used. Values of plugins are in memory and
-//! written behind.
+//! and quotas are counted in memory, quotas reserved in the file before they are used and read from it when a key comes. Values
+//! of plugins are in memory and written behind.
 
 mod file;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::file::File;
 use self::writer::{Command, Writer};
-use super::counters::{Counters, Taken};
+use super::counters::{Counters, Kept, Taken, Ticket};
 use super::error::{OpenError, StoreError};
 use super::event::Events;
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
-use super::record::{Cursor, Delete, Page, Table, Write};
+use super::record::{Cursor, Delete, Page, Table, Write, Written};
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
 use crate::model::store::{EmbeddedSettings, StoreLimits};
@@ -39,6 +39,8 @@ pub(super) struct Embedded {
     threads: Vec<JoinHandle<()>>,
     deadline: Duration,
     busy: AtomicU64,
+    /// Sessions that plugins made; written by the thread that writes.
+    made: Arc<AtomicUsize>,
 }
 
 /// Work for the thread that reads.
@@ -57,10 +59,8 @@ impl Embedded {
         let path: &Path = &settings.path;
         let failed = |reason: String| OpenError::File { path: path.to_owned(), reason };
         let file = Arc::new(File::open(path, settings.cache_bytes, limits.records_max).map_err(failed)?);
-        let counters = Arc::new(Counters::new(limits.counters_max, Some(settings.quota_block)));
-        for kept in file.quotas(clock.now_ms()).map_err(|error| failed(error.to_string()))? {
-            counters.restore(&kept);
-        }
+        let counters = Arc::new(Counters::new(limits, Some(settings.quota_block)));
+        let made = Arc::new(AtomicUsize::new(0));
 
         let values = Arc::new(Values::journaled(clock.clone(), limits.kv_bytes_max));
         file.values(|space, key, entry| values.restore(space, key, entry))
@@ -72,6 +72,7 @@ impl Embedded {
         values.wake_with(Some(Box::new(move || drop(wake.try_send(Command::Values)))));
         let writer =
             Writer::new(file.clone(), counters.clone(), values.clone(), clock.clone(), events.clone(), settings);
+        let writer = writer.with_made(limits.plugin_sessions_max, &made).map_err(|error| failed(error.to_string()))?;
         let writing = spawn("stile-store-write", move || writer.run(&received))?;
         let (reads, asked) = sync_channel::<Read>(settings.queue_max);
         let file_of_reader = file.clone();
@@ -89,6 +90,7 @@ impl Embedded {
             threads: vec![writing, reading],
             deadline: settings.deadline,
             busy: AtomicU64::new(0),
+            made,
         })
     }
 
@@ -108,7 +110,7 @@ impl Embedded {
         self.reading(move |file| file.list(table, from.as_ref(), max, now_ms)).await
     }
 
-    pub(super) async fn write(&self, write: Write, now_ms: u64) -> Result<bool, StoreError> {
+    pub(super) async fn write(&self, write: Write, now_ms: u64) -> Result<Written, StoreError> {
         self.writing(|reply| Command::Write(write, now_ms, reply)).await
     }
 
@@ -117,23 +119,54 @@ impl Embedded {
     }
 
     pub(super) async fn take(&self, take: &Take, clock: &Clock) -> Result<Verdict, StoreError> {
+        let mut begun = None;
         loop {
             let write = |reserve| self.send(Command::Reserve(reserve)).is_ok();
-            let waiting = match self.counters.take(take, clock.now_ms().saturating_mul(1_000), &write)? {
-                Taken::Decided(verdict) => return Ok(verdict),
-                Taken::Wait(waiting) => waiting,
-            };
-            within(self.deadline, waiting.written).await?;
-            if let Some(quota) = &take.quota
-                && self.counters.failures(&quota.owner) > waiting.failures
-            {
-                return Err(StoreError::away("quota cannot be written down"));
+            let taken = self.counters.take(take, clock.now_ms().saturating_mul(1_000), &write)?;
+            if let Taken::Decided(verdict) = taken {
+                return Ok(verdict);
+            }
+            self.prepare(taken, take.quota.as_ref().map(|quota| &quota.owner), &mut begun).await?;
+        }
+    }
+
+    /// Does what a take needs before it can be decided. `begun` is when it was first tried.
+    async fn prepare(
+        &self,
+        taken: Taken,
+        owner: Option<&Owner>,
+        begun: &mut Option<Instant>,
+    ) -> Result<(), StoreError> {
+        if begun.get_or_insert_with(Instant::now).elapsed() > self.deadline {
+            return Err(StoreError::Deadline(self.deadline));
+        }
+        match taken {
+            Taken::Decided(_) => Ok(()),
+            Taken::Load(ticket) => {
+                let reading = Reading { counters: &self.counters, ticket: Some(ticket) };
+                let owner = reading.ticket.as_ref().map(|ticket| ticket.owner.clone()).unwrap_or_default();
+                let kept = self.reading(move |file| file.quota(&owner)).await?;
+                reading.end(kept.as_ref());
+                Ok(())
+            }
+            Taken::Wait(waiting) => {
+                within(self.deadline, waiting.written).await?;
+                if owner.is_some_and(|owner| self.counters.failures(owner) > waiting.failures) {
+                    return Err(StoreError::away("quota cannot be written down"));
+                }
+                Ok(())
             }
         }
     }
 
-    pub(super) fn quota(&self, owner: &Owner, limit: &QuotaLimit, now_ms: u64) -> QuotaState {
-        self.counters.quota_state(owner, limit, now_ms)
+    pub(super) async fn quota(&self, owner: &Owner, limit: &QuotaLimit, now_ms: u64) -> Result<QuotaState, StoreError> {
+        if let Some(state) = self.counters.quota_state(owner, limit, now_ms) {
+            return Ok(state);
+        }
+        // Only what the file says exactly is not in memory.
+        let name = owner.as_str().to_owned();
+        let kept = self.reading(move |file| file.quota(&name)).await?;
+        Ok(kept.map_or_else(|| QuotaState::unused(limit), |kept| kept.state(limit, now_ms)))
     }
 
     pub(super) async fn set_quota(
@@ -142,10 +175,19 @@ impl Embedded {
         used: Option<(u64, &QuotaLimit)>,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.counters.set_quota(owner, used, now_ms, |kept| self.send(Command::Keep(kept, reply)))?;
-        sent?;
-        self.answered(answer).await
+        let mut begun = None;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            match self.counters.set_quota(owner, used, now_ms, |kept| self.send(Command::Keep(kept, reply)))? {
+                None => return self.answered(answer).await,
+                Some(hindrance) => self.prepare(hindrance, None, &mut begun).await?,
+            }
+        }
+    }
+
+    /// Sessions that plugins made.
+    pub(super) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -208,6 +250,28 @@ impl Drop for Embedded {
             if thread.join().is_err() {
                 tracing::error!(path = %self.file.path().display(), "a thread of the store has panicked");
             }
+        }
+    }
+}
+
+/// A quota that is being read from the file. Whatever ends it, others may go on.
+struct Reading<'a> {
+    counters: &'a Counters,
+    ticket: Option<Ticket>,
+}
+
+impl Reading<'_> {
+    fn end(mut self, kept: Option<&Kept>) {
+        if let Some(ticket) = self.ticket.take() {
+            self.counters.loaded(&ticket, kept);
+        }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.counters.not_loaded(&ticket);
         }
     }
 }

@@ -39,7 +39,8 @@ impl Subscription {
 }
 
 /// Told of each event at once, before the write that caused it is answered.
-pub(super) trait Listener: Send + Sync {
+pub trait Listener: Send + Sync {
+    /// It happened.
     fn told(&self, event: &Event);
 }
 

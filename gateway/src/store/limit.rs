@@ -1,11 +1,13 @@
 //! Taking: one request counted against its rates and its quota, all or nothing.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::error::StoreError;
+use super::share::Share;
 use crate::model::id::ApiId;
 use crate::model::key::KeyHash;
 use crate::model::limit::{Algorithm, QuotaLimit, RateLimit};
@@ -51,6 +53,8 @@ pub struct Take {
     pub rates: SmallVec<[RateUse; 3]>,
     /// The quota.
     pub quota: Option<QuotaUse>,
+    /// Whose share its counters take places of, where a plugin made the session.
+    pub share: Option<Arc<Share>>,
 }
 
 /// The answer.
@@ -125,6 +129,13 @@ impl Owner {
     /// Its name, which is also the name of its quota in Redis.
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl QuotaState {
+    /// A quota of which nothing was used.
+    pub(super) const fn unused(limit: &QuotaLimit) -> Self {
+        Self { max: limit.max(), remaining: limit.max(), renews_ms: None }
     }
 }
 

@@ -10,7 +10,8 @@ use super::counters::{Counters, Taken};
 use super::error::StoreError;
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
-use super::record::{Cursor, Delete, Entry, Page, Table, Write};
+use super::record::{Cursor, Delete, Entry, Life, Page, Table, Write, Written};
+use super::share::{Made, rank};
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
 use crate::model::store::StoreLimits;
@@ -19,6 +20,8 @@ use crate::model::store::StoreLimits;
 pub(super) struct Memory {
     sessions: Mutex<Records>,
     policies: Mutex<Records>,
+    /// Locked after `sessions`.
+    made: Mutex<Made>,
     records_max: usize,
     counters: Counters,
     values: Arc<Values>,
@@ -31,8 +34,9 @@ impl Memory {
         Self {
             sessions: Mutex::default(),
             policies: Mutex::default(),
+            made: Mutex::new(Made::new(limits.plugin_sessions_max)),
             records_max: limits.records_max,
-            counters: Counters::new(limits.counters_max, None),
+            counters: Counters::new(limits, None),
             values: Arc::new(Values::new(clock.clone(), limits.kv_bytes_max)),
         }
     }
@@ -41,22 +45,43 @@ impl Memory {
         self.lock(table).get(key).filter(|entry| entry.is_live(now_ms)).map(|entry| entry.value.clone())
     }
 
-    pub(super) fn write(&self, write: &Write, now_ms: u64) -> Result<bool, StoreError> {
+    pub(super) fn write(&self, write: &Write, now_ms: u64) -> Result<Written, StoreError> {
         let mut records = self.lock(write.table);
         let old = records.get(&write.key).filter(|entry| entry.is_live(now_ms));
-        let Some(new) = write.decide(old, now_ms) else { return Ok(false) };
+        let Some(new) = write.decide(old, now_ms) else { return Ok(Written::alone(false)) };
+        let mut written = Written::alone(true);
+        if let Some(share) = &write.share {
+            for leaving in self.made_ones().make_room(share, &write.key, now_ms) {
+                records.remove(&*leaving.key);
+                written.evicted.extend((!leaving.has_ended).then(|| (*leaving.key).into()));
+            }
+        }
         if !records.contains_key(&write.key) && records.len() >= self.records_max {
             records.retain(|_, entry| entry.is_live(now_ms));
             if records.len() >= self.records_max {
                 return Err(StoreError::Full("`records_max`"));
             }
         }
+        if write.table == Table::Sessions {
+            match &write.share {
+                Some(share) => self.made_ones().put(share.api.as_str(), &write.key, rank(new.expires_ms, now_ms)),
+                // What an operator writes is the operator's.
+                None if write.life != Life::Kept => {
+                    self.made_ones().remove(&write.key);
+                }
+                None => {}
+            }
+        }
         records.insert(write.key.clone(), new);
-        Ok(true)
+        Ok(written)
     }
 
     pub(super) fn delete(&self, delete: &Delete, now_ms: u64) -> bool {
-        self.lock(delete.table).remove(&delete.key).is_some_and(|entry| entry.is_live(now_ms))
+        let mut records = self.lock(delete.table);
+        if delete.table == Table::Sessions {
+            self.made_ones().remove(&delete.key);
+        }
+        records.remove(&delete.key).is_some_and(|entry| entry.is_live(now_ms))
     }
 
     pub(super) fn list(&self, table: Table, from: Option<&Cursor>, max: usize, now_ms: u64) -> Page<String> {
@@ -71,12 +96,12 @@ impl Memory {
     pub(super) fn take(&self, take: &Take, now_us: u64) -> Result<Verdict, StoreError> {
         match self.counters.take(take, now_us, &|_| false)? {
             Taken::Decided(verdict) => Ok(verdict),
-            Taken::Wait(_) => Err(StoreError::Busy),
+            Taken::Wait(_) | Taken::Load(_) => Err(StoreError::Busy),
         }
     }
 
     pub(super) fn quota(&self, owner: &Owner, limit: &QuotaLimit, now_ms: u64) -> QuotaState {
-        self.counters.quota_state(owner, limit, now_ms)
+        self.counters.quota_state(owner, limit, now_ms).unwrap_or_else(|| QuotaState::unused(limit))
     }
 
     pub(super) fn set_quota(
@@ -85,7 +110,12 @@ impl Memory {
         used: Option<(u64, &QuotaLimit)>,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        self.counters.set_quota(owner, used, now_ms, |_| ())
+        self.counters.set_quota_at_once(owner, used, now_ms)
+    }
+
+    /// Sessions that plugins made.
+    pub(super) fn made(&self) -> usize {
+        self.made_ones().len()
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -94,6 +124,10 @@ impl Memory {
 
     pub(super) fn values(&self) -> &Arc<Values> {
         &self.values
+    }
+
+    fn made_ones(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self, table: Table) -> MutexGuard<'_, Records> {

@@ -34,6 +34,7 @@ impl Store {
             value: Bytes::from(tyk::policy::write(policy)),
             life: Life::Forever,
             only_if: OnlyIf::Always,
+            share: None,
             event: event.clone(),
         };
         self.write(write, event).await.map(|_| ())

@@ -1,8 +1,11 @@
 //! Records as bytes: what every store keeps of sessions and policies, before anybody reads them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::event::Event;
+use super::share::Share;
 
 /// The kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +22,26 @@ pub(super) struct Write {
     pub(super) value: Bytes,
     pub(super) life: Life,
     pub(super) only_if: OnlyIf,
+    /// Whose share it takes a place of, where a plugin made it.
+    pub(super) share: Option<Arc<Share>>,
     /// Told everywhere when it was written.
     pub(super) event: Event,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Whether the condition held.
+    pub(super) is_done: bool,
+    /// Records that left before their time, to make room in the share.
+    pub(super) evicted: Vec<Box<str>>,
+}
+
+impl Written {
+    /// Written or not, and nobody had to leave.
+    pub(super) fn alone(is_done: bool) -> Self {
+        Self { is_done, evicted: Vec::new() }
+    }
 }
 
 /// A deletion of one record.

@@ -25,8 +25,9 @@ use super::Numbers;
 use super::error::{OpenError, StoreError, StoreTrouble};
 use super::event::{Event, Events};
 use super::limit::{Allowance, Owner, QuotaState, RateState, RateUse, Take, Verdict};
-use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
+use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write, Written};
 use crate::clock::Clock;
+use crate::model::key::KeyHash;
 use crate::model::limit::{Algorithm, QuotaLimit};
 use crate::model::store::{RedisClock, RedisSettings, StoreLimits};
 
@@ -67,44 +68,54 @@ impl Redis {
         }
     }
 
-    pub(super) async fn write(&self, write: &Write) -> Result<bool, StoreError> {
-        let (key, field) = place(write.table, &write.key);
-        let (mode, expected): (_, &[u8]) = match &write.only_if {
-            OnlyIf::Always => ("always", b""),
-            OnlyIf::Absent => ("absent", b""),
-            OnlyIf::Is(expected) => ("is", expected),
+    /// One script where one server has all keys.
+    pub(super) async fn write(&self, write: &Write, clock: &Clock) -> Result<Written, StoreError> {
+        let Some(share) = write.share.as_deref() else {
+            // What an operator writes is the operator's. Out first, or it could be deleted as one too many.
+            if write.table == Table::Sessions && write.life != Life::Kept {
+                self.leave(&write.key).await?;
+            }
+            return written(self.link.ask(question(write, Script::Write, self.records_max)).await?);
         };
-        let life = match write.life {
-            Life::Forever => "0".to_owned(),
-            Life::Millis(ms) => ms.clamp(1, LIFE_MS_MAX).to_string(),
-            Life::Kept => "-1".to_owned(),
+        let now_ms = match self.clock {
+            RedisClock::Server => 0,
+            RedisClock::Gateway => clock.now_ms(),
         };
-        // Made twice, an unconditional write is the same; the answer to another one would be wrong.
-        let question = Question::script(Script::Write, write.only_if == OnlyIf::Always)
-            .key(key)
-            .arg(field)
-            .arg(&write.value[..])
-            .arg(mode)
-            .arg(expected)
-            .arg(life)
-            .arg(self.records_max.to_string())
-            .arg(CHANNEL)
-            .arg(write.event.to_message());
-        match self.link.ask(question).await? {
-            Value::Int(1) => Ok(true),
-            Value::Int(0) => Ok(false),
-            Value::Int(-1) => Err(StoreError::Full("`records_max`")),
-            _ => Err(unexpected()),
+        let list = format!("{MADE}-{}", share.api);
+        let enter = |question: Question| {
+            question
+                .key(list)
+                .key(MADE)
+                .arg(now_ms.to_string())
+                .arg(&*write.key)
+                .arg(life_ms(write.life))
+                .arg(share.sessions_max.max(1).to_string())
+                .arg(LEAVE_MAX)
+        };
+        if !self.is_cluster {
+            let keep = enter(question(write, Script::Keep, self.records_max));
+            return written(self.link.ask(keep.arg(SESSION_PREFIX).arg(SESSION_DELETED)).await?);
         }
+        let write = question(write, Script::Write, self.records_max);
+        // Asked twice, somebody more may leave.
+        let enter = enter(Question::script(Script::Enter, true));
+        // A task of its own: a caller that goes between two steps must not leave a session without a place.
+        let keeping = tokio::spawn(keep_in_cluster(self.link.clone(), write, enter));
+        keeping.await.map_err(|_| StoreError::away("the gateway is ending"))?
     }
 
     pub(super) async fn delete(&self, delete: &Delete) -> Result<bool, StoreError> {
-        let (key, field) = place(delete.table, &delete.key);
-        let question = Question::script(Script::Delete, false).key(key).arg(field).arg(CHANNEL);
-        match self.link.ask(question.arg(delete.event.to_message())).await? {
-            Value::Int(deleted) => Ok(deleted > 0),
-            _ => Err(unexpected()),
+        let is_deleted = erase(&self.link, delete).await?;
+        if is_deleted && delete.table == Table::Sessions {
+            // It is deleted all the same; its place goes at its end at the latest.
+            let _ = self.leave(&delete.key).await;
         }
+        Ok(is_deleted)
+    }
+
+    /// Gives back the place of a session, where a plugin made it.
+    async fn leave(&self, key: &str) -> Result<(), StoreError> {
+        self.link.ask(Question::script(Script::Leave, true).key(MADE).arg(key)).await.map(|_| ())
     }
 
     pub(super) async fn list(
@@ -309,6 +320,86 @@ fn place(table: Table, key: &str) -> (String, &str) {
     }
 }
 
+/// A session is written, then it is entered into its API's list, then those who left that are deleted: who is in the list has
+/// been written, so nobody is deleted too early.
+async fn keep_in_cluster(link: Arc<Link>, write: Question, enter: Question) -> Result<Written, StoreError> {
+    let mut done = written(link.ask(write).await?)?;
+    if done.is_done {
+        done.evicted = names(link.ask(enter).await?)?;
+    }
+    for key in &done.evicted {
+        let Ok(hash) = KeyHash::guess(key) else { continue };
+        let event = Event::SessionDeleted(hash);
+        // Whether or not this succeeds, the caller's own session is kept.
+        let _ = erase(&link, &Delete { table: Table::Sessions, key: key.clone(), event }).await;
+    }
+    Ok(done)
+}
+
+async fn erase(link: &Link, delete: &Delete) -> Result<bool, StoreError> {
+    let (key, field) = place(delete.table, &delete.key);
+    let question = Question::script(Script::Delete, false).key(key).arg(field).arg(CHANNEL);
+    match link.ask(question.arg(delete.event.to_message())).await? {
+        Value::Int(deleted) => Ok(deleted > 0),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What a script that writes is asked.
+fn question(write: &Write, script: Script, records_max: usize) -> Question {
+    let (key, field) = place(write.table, &write.key);
+    let (mode, expected): (_, &[u8]) = match &write.only_if {
+        OnlyIf::Always => ("always", b""),
+        OnlyIf::Absent => ("absent", b""),
+        OnlyIf::Is(expected) => ("is", expected),
+    };
+    // Made twice, an unconditional write is the same; the answer to another one would be wrong.
+    Question::script(script, write.only_if == OnlyIf::Always)
+        .key(key)
+        .arg(field)
+        .arg(&write.value[..])
+        .arg(mode)
+        .arg(expected)
+        .arg(life_ms(write.life))
+        .arg(records_max.to_string())
+        .arg(CHANNEL)
+        .arg(write.event.to_message())
+}
+
+/// What became of a write: a number, and with it perhaps who had to leave.
+fn written(answer: Value) -> Result<Written, StoreError> {
+    let (done, evicted) = match answer {
+        Value::Array(mut parts) if !parts.is_empty() => {
+            let evicted = parts.split_off(1);
+            (parts.pop().unwrap_or(Value::Nil), names(Value::Array(evicted))?)
+        }
+        done => (done, Vec::new()),
+    };
+    match done {
+        Value::Int(1) => Ok(Written { is_done: true, evicted }),
+        Value::Int(0) => Ok(Written::alone(false)),
+        Value::Int(-1) => Err(StoreError::Full("`records_max`")),
+        _ => Err(unexpected()),
+    }
+}
+
+fn names(answer: Value) -> Result<Vec<Box<str>>, StoreError> {
+    let Value::Array(names) = answer else { return Err(unexpected()) };
+    let name = |value| match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).map(String::into_boxed_str).map_err(|_| unexpected()),
+        _ => Err(unexpected()),
+    };
+    names.into_iter().map(name).collect()
+}
+
+fn life_ms(life: Life) -> String {
+    match life {
+        Life::Forever => "0".to_owned(),
+        Life::Millis(ms) => ms.clamp(1, LIFE_MS_MAX).to_string(),
+        Life::Kept => "-1".to_owned(),
+    }
+}
+
 fn session_key(key: &str) -> String {
     format!("{SESSION_PREFIX}{key}")
 }
@@ -318,6 +409,12 @@ fn unexpected() -> StoreError {
 }
 
 const SESSION_PREFIX: &str = "apikey-";
+/// The names of the lists of sessions that plugins made: this one, and an API's id. One hash tag has them in one slot.
+const MADE: &str = "{stile-made}";
+/// Before the name of a session that a plugin made: the news that it is deleted, as [`Event::to_message`] has it.
+const SESSION_DELETED: &str = "session-deleted sha256 ";
+/// Sessions that leave for one, where there were far too many.
+const LEAVE_MAX: &str = "100";
 const POLICIES: &str = "stile-policies";
 /// Where gateways tell each other of changes.
 const CHANNEL: &str = "stile-events";

@@ -1,6 +1,7 @@
 //! Sessions under the hash of their key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -8,8 +9,10 @@ use super::Store;
 use super::error::StoreError;
 use super::event::Event;
 use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
+use super::share::Share;
 use crate::model::key::KeyHash;
 use crate::model::session::{Session, SessionEdit};
+use crate::telemetry::flood::Flood;
 use crate::tyk;
 
 /// A session as it was read. Cheap to clone.
@@ -46,7 +49,25 @@ impl Store {
     /// # Errors
     /// The store is away, in which case it may have been kept all the same; there is no room, or the session is too large.
     pub async fn create_session(&self, key: &KeyHash, session: &Session, life: Life) -> Result<bool, StoreError> {
-        self.write_session(key, session, life, OnlyIf::Absent).await.map(|written| written.is_some())
+        self.write_session(key, session, life, OnlyIf::Absent, None).await.map(|written| written.is_some())
+    }
+
+    /// Keeps a session that a plugin made, in the share of its API: in place of the one that was read, or where there was
+    /// none; whether it was kept. Where the share is full, the one that would end first leaves, and every gateway is told.
+    /// What is used of quotas stays used.
+    ///
+    /// # Errors
+    /// As for [`Store::create_session`].
+    pub async fn keep_made_session(
+        &self,
+        key: &KeyHash,
+        session: &Session,
+        life: Life,
+        share: &Arc<Share>,
+        read: Option<&Version>,
+    ) -> Result<bool, StoreError> {
+        let only_if = read.map_or(OnlyIf::Absent, |read| OnlyIf::Is(read.0.clone()));
+        self.write_session(key, session, life, only_if, Some(share)).await.map(|written| written.is_some())
     }
 
     /// Keeps a session, whatever there is.
@@ -54,7 +75,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::create_session`].
     pub async fn replace_session(&self, key: &KeyHash, session: &Session, life: Life) -> Result<(), StoreError> {
-        self.write_session(key, session, life, OnlyIf::Always).await.map(|_| ())
+        self.write_session(key, session, life, OnlyIf::Always, None).await.map(|_| ())
     }
 
     /// Keeps a session if there is still the one that was read: a session that was deleted meanwhile stays deleted. The new
@@ -69,7 +90,7 @@ impl Store {
         life: Life,
         read: &Version,
     ) -> Result<Option<Version>, StoreError> {
-        self.write_session(key, session, life, OnlyIf::Is(read.0.clone())).await
+        self.write_session(key, session, life, OnlyIf::Is(read.0.clone()), None).await
     }
 
     /// Applies changes to a session, all at once: to the one that was read or, where others were faster, to what they left. It
@@ -128,6 +149,7 @@ impl Store {
         session: &Session,
         life: Life,
         only_if: OnlyIf,
+        share: Option<&Arc<Share>>,
     ) -> Result<Option<Version>, StoreError> {
         let value = Bytes::from(tyk::session::write(session, key.algorithm()));
         let event = Event::SessionChanged(key.clone());
@@ -137,6 +159,7 @@ impl Store {
             value: value.clone(),
             life,
             only_if,
+            share: share.cloned(),
             event: event.clone(),
         };
         let written = self.write(write, event).await?;
@@ -145,12 +168,18 @@ impl Store {
 
     /// Writes a record and tells of it.
     pub(super) async fn write(&self, write: Write, event: Event) -> Result<bool, StoreError> {
+        let share = write.share.clone();
         let written = if write.value.len() > self.0.record_bytes_max {
             Err(StoreError::TooLarge)
         } else {
             self.0.backend.write(write, &self.0.clock).await
         };
-        let written = self.counted(written);
+        let written = self.counted(written).map(|written| {
+            if let Some(share) = share.filter(|_| !written.evicted.is_empty()) {
+                self.tell_evicted(&share, &written.evicted);
+            }
+            written.is_done
+        });
         let may_be_written = written.as_ref().map_or_else(StoreError::is_away, |written| *written);
         if may_be_written {
             self.0.events.tell(event);
@@ -158,6 +187,23 @@ impl Store {
         written
     }
 }
+
+impl Store {
+    fn tell_evicted(&self, share: &Share, keys: &[Box<str>]) {
+        share.numbers.evicted.fetch_add(u64::try_from(keys.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        for key in keys.iter().filter_map(|key| KeyHash::guess(key).ok()) {
+            self.0.events.tell(Event::SessionDeleted(key));
+        }
+        if let Some(sessions) = EVICTED.begin(self.0.clock.now_ms()) {
+            tracing::warn!(
+                api = %share.api, sessions, sessions_max = share.sessions_max,
+                "sessions of plugins leave before their time: `auth.sessions_max` or `store.plugin_sessions_max` is reached"
+            );
+        }
+    }
+}
+
+static EVICTED: Flood = Flood::new();
 
 /// So often a change is tried again that others keep overtaking.
 const TRIES_MAX: usize = 16;

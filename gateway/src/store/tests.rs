@@ -5,6 +5,9 @@
 mod bench;
 mod cache;
 mod contract;
+mod cost;
+mod interleaving;
+mod journal;
 mod kill;
 mod kv;
 mod kv_alone;
@@ -14,6 +17,7 @@ mod limits;
 mod process;
 mod redis;
 mod server;
+mod shares;
 mod window;
 
 use self::bench::{Bench, Folder};
@@ -54,6 +58,12 @@ macro_rules! contract {
                 kv: no_key_of_one_plugin_names_a_value_of_another;
                 kv: a_plugin_has_its_share_and_no_more;
                 kv: it_keeps_values_as_memory_does;
+                interleaving: no_interleaving_lets_more_than_a_limit_through;
+                shares: a_plugin_has_so_many_sessions_and_the_one_that_ends_first_leaves;
+                shares: sessions_that_ended_leave_their_place_and_those_that_never_end_leave_last;
+                shares: a_session_that_is_deleted_or_that_an_operator_writes_takes_no_place;
+                shares: a_session_that_left_keeps_its_quota;
+                shares: a_flood_of_sessions_stays_in_its_share;
             );
         }
     };

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 
 use self::guest::GuestFamilies;
 pub use self::guest::{GuestMetricKind, GuestMetrics, MetricRefused};
-pub use self::handles::{ApiMetrics, HookMetrics, SessionCallMetrics, VersionMetrics};
+pub use self::handles::{ApiMetrics, HookMetrics, OutgoingMetrics, SessionCallMetrics, VersionMetrics};
 pub use self::reader::ReaderKind;
 use self::reader::Readers;
 use super::histogram::Histogram;
@@ -50,6 +50,7 @@ struct Families {
     upstream_failures: Counters,
     refusals: Counters,
     version_requests: Counters,
+    sessions_not_written: Counters,
     calls: Counters,
     call_failures: Counters,
     calls_continued: Counters,
@@ -66,6 +67,8 @@ struct Families {
     plugin_compile_seconds: Histograms,
     plugin_load_failures: Counters,
     metrics_refused: Counters,
+    outgoing: Counters,
+    outgoing_seconds: Histograms,
 }
 
 impl fmt::Debug for Metrics {
@@ -106,6 +109,7 @@ impl Metrics {
             upstream_failures = Counters::default(), "upstream_failures", "Requests that got no answer from their upstream, by kind";
             refusals = Counters::default(), "refusals", "Requests that the gateway refused, by reason";
             version_requests = Counters::default(), "version_requests", "Requests of a version of an API";
+            sessions_not_written = Counters::default(), "sessions_not_written_back", "Requests whose changes of the session were lost";
             calls = Counters::default(), "plugin_calls", "Calls of plugins";
             call_failures = Counters::default(), "plugin_call_failures", "Calls of plugins that failed, by kind";
             calls_continued = Counters::default(), "plugin_calls_continued", "Failed calls after which the request went on";
@@ -120,6 +124,8 @@ impl Metrics {
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
             plugin_load_failures = Counters::default(), "plugin_load_failures", "Plugins that did not load";
             metrics_refused = Counters::default(), "plugin_metrics_refused", "Metrics that a plugin declared and cannot have";
+            outgoing = Counters::default(), "plugin_outgoing_requests", "Requests that plugins sent or wished to send, by outcome";
+            outgoing_seconds = seconds(), "plugin_outgoing_seconds", "Time of such a request with its answer";
         }
         let readers = Arc::new(Readers::default());
         let guest_families = Arc::new(GuestFamilies::default());
@@ -140,6 +146,7 @@ impl Metrics {
             upstream_failures,
             refusals,
             version_requests,
+            sessions_not_written,
             calls,
             call_failures,
             calls_continued,
@@ -155,6 +162,8 @@ impl Metrics {
             plugin_compile_seconds,
             plugin_load_failures,
             metrics_refused,
+            outgoing,
+            outgoing_seconds,
         }))
     }
 
@@ -222,6 +231,12 @@ impl Metrics {
         SessionCallMetrics { families: self.0.clone(), labels }
     }
 
+    /// What became of the requests that a plugin of an API sends.
+    pub fn outgoing(&self, api: &ApiId, plugin: &PluginName) -> OutgoingMetrics {
+        let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
+        OutgoingMetrics { families: self.0.clone(), labels }
+    }
+
     /// Counts a request that reached no API.
     pub fn unrouted(&self, status: u16, reason: &'static str) {
         let nowhere = vec![("api", String::new())];
@@ -265,7 +280,21 @@ impl Metrics {
         labels: &[(&'static str, &str)],
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
-        self.0.readers.add(name, help, kind, labels, read);
+        let labels: Labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.0.readers.add(name, help, kind, Box::new(move || vec![(labels.clone(), read())]));
+    }
+
+    /// Adds values that are read when the page is asked for, with what stands in their label: whatever there is then.
+    pub fn reader_by(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: ReaderKind,
+        label: &'static str,
+        read: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
+    ) {
+        let labelled = move || read().into_iter().map(|(of, value)| (vec![(label, of)], value)).collect();
+        self.0.readers.add(name, help, kind, Box::new(labelled));
     }
 
     /// Lets go of what is read for the page: it may hold what holds this registry.

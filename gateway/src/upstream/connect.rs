@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -22,6 +23,11 @@ pub(super) async fn open(shared: &Shared, target: &Target, offer: Offer) -> Resu
 
 async fn open_untimed(shared: &Shared, target: &Target, offer: Offer) -> Result<Stream, UpstreamError> {
     let addresses = shared.resolver.addresses(&target.origin.host).await?;
+    // One that may not be reached among those that may is a name that plays tricks. What was looked at here is what is
+    // connected to: the name is not asked again.
+    if let Some(address) = addresses.iter().find(|address| !target.reach.admits(**address)) {
+        return Err(UpstreamError::Address { host: Arc::clone(&target.origin.host), address: *address });
+    }
     let tcp = first(&addresses, target.origin.port).await.map_err(UpstreamError::Connect)?;
     tcp.set_nodelay(true).map_err(UpstreamError::Connect)?;
     if !target.origin.tls {

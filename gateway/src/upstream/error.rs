@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::message::body::BodyError;
@@ -17,6 +18,14 @@ pub enum UpstreamError {
         /// What the resolver said.
         #[source]
         source: Option<Arc<io::Error>>,
+    },
+    /// Its name has an address that may not be connected to.
+    #[error("`{host}` has the address {address}, which is not public and not listed")]
+    Address {
+        /// The name.
+        host: Arc<str>,
+        /// The address.
+        address: IpAddr,
     },
     /// No address accepted a connection.
     #[error("upstream does not accept a connection")]
@@ -64,6 +73,7 @@ impl UpstreamError {
             Self::Closed(_) => 6,
             Self::Protocol(_) => 7,
             Self::RequestBody(_) => 8,
+            Self::Address { .. } => 9,
         }
     }
 
@@ -85,5 +95,15 @@ impl From<hyper::Error> for UpstreamError {
 }
 
 /// Every [`UpstreamError::kind`], in the order of the counters.
-pub const KINDS: [&str; 9] =
-    ["resolve", "connect", "connect_timeout", "tls", "busy", "reply_timeout", "closed", "protocol", "request_body"];
+pub const KINDS: [&str; 10] = [
+    "resolve",
+    "connect",
+    "connect_timeout",
+    "tls",
+    "busy",
+    "reply_timeout",
+    "closed",
+    "protocol",
+    "request_body",
+    "address",
+];

@@ -61,6 +61,9 @@ impl Pool {
             shared: RefCell::default(),
         });
         slots.insert(target.key.clone(), Rc::clone(&slot));
+        drop(slots);
+        // Plugins may name targets, and need not reach them: a slot that never gets a connection goes too.
+        self.keep_swept();
         slot
     }
 
@@ -70,6 +73,16 @@ impl Pool {
             slot.sweep(now);
             Rc::strong_count(slot) > 1 || !slot.is_empty()
         });
+    }
+
+    /// How many targets are known now, and how many are after a sweep that is sure to come.
+    #[cfg(test)]
+    pub(super) fn swept(&self) -> Option<(usize, usize)> {
+        let known = self.slots.borrow().len();
+        self.sweeping.get().then(|| {
+            self.sweep(Instant::now());
+            (known, self.slots.borrow().len())
+        })
     }
 
     /// Sweeps now and then as long as there is something to sweep.

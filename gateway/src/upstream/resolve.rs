@@ -20,7 +20,7 @@ pub struct Resolver {
 }
 
 /// Asks the system, or what a test puts in its place.
-type Lookup = Box<dyn Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
+pub type Lookup = Box<dyn Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
 type Addresses = Arc<[IpAddr]>;
 
@@ -44,7 +44,8 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    fn new(lookup: Lookup) -> Self {
+    /// A resolver that asks in this way.
+    pub fn new(lookup: Lookup) -> Self {
         Self { names: Arc::default(), lookup }
     }
 
@@ -60,6 +61,14 @@ impl Resolver {
         // The sender says nothing; it only goes away when the answer is there.
         while flight.changed().await.is_ok() {}
         lock(&self.names).get(host).map_or_else(|| Err(no_address(host, None)), |name| name.answer(host))
+    }
+
+    /// Waits until nobody is being asked about a host: a lookup goes on when those who wanted it are gone.
+    pub(super) async fn settled(&self, host: &Arc<str>) {
+        let flight = lock(&self.names).get(host).and_then(|name| name.flight.clone());
+        if let Some(mut flight) = flight {
+            while flight.changed().await.is_ok() {}
+        }
     }
 
     /// A fresh answer, or the lookup to wait for, started here if nobody did.
@@ -207,6 +216,17 @@ mod tests {
         age(&resolver, FRESH);
         resolver.addresses(&host).await.unwrap();
         assert_eq!(calls.load(SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_nobody_waits_for_can_be_waited_for() {
+        let (resolver, calls) = resolver(|_| Ok(vec![IpAddr::from([10, 0, 0, 1])]));
+        let host: Arc<str> = "a.test".into();
+        resolver.settled(&host).await;
+        drop(tokio::time::timeout(Duration::ZERO, resolver.addresses(&host)).await);
+        resolver.settled(&host).await;
+        assert!(lock(&resolver.names).get(&host).is_some_and(|name| name.is_fresh() && name.flight.is_none()));
+        assert_eq!(calls.load(SeqCst), 1);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use http::uri::{Authority, Scheme};
 use super::limits::Limits;
 use super::tls::{self, Tls};
 use crate::model::api::{Origin, Upstream, UpstreamProtocol};
+use crate::model::outgoing::Reach;
 
 /// A target of requests, made once when an API loads and shared by all cores.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Target {
     pub(super) authority: Option<Authority>,
     pub(super) settings: Arc<Settings>,
     pub(super) limits: Arc<Limits>,
+    /// Which of its addresses may be connected to.
+    pub(super) reach: Reach,
 }
 
 /// What a target shares with those that differ in their origin only.
@@ -81,6 +84,13 @@ impl Target {
         Ok(self.with_origin(origin))
     }
 
+    /// The same target, connected to at these of its addresses only. Targets of one family that have the same origin must
+    /// have the same reach: they share connections.
+    #[must_use]
+    pub fn within(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
     /// The origin.
     pub const fn origin(&self) -> &Origin {
         &self.origin
@@ -89,7 +99,7 @@ impl Target {
     fn assemble(origin: Origin, settings: Arc<Settings>, limits: Arc<Limits>) -> Self {
         let key = Key::new(limits.family, &origin);
         let authority = origin.authority().parse().ok();
-        Self { origin, key, authority, settings, limits }
+        Self { origin, key, authority, settings, limits, reach: Reach::Any }
     }
 
     /// What connections will speak, as far as it is settled.

@@ -22,6 +22,7 @@ use super::*;
 use crate::message::body::BodyError;
 use crate::message::collect::{Collected, collect};
 use crate::model::api::{Origin, Upstream, UpstreamProtocol, UpstreamTls};
+use crate::model::outgoing::Reach;
 
 fn on_core<F: Future>(test: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
@@ -608,6 +609,22 @@ fn idle_connections_of_one_core_do_not_lock_out_another() {
         assert_eq!(whole(response).await.unwrap().bytes, "1");
         assert_eq!(client.idle(), 1, "one may be idle, over all cores");
         assert_eq!(client.text(get("/")).await, "0");
+    });
+}
+
+#[test]
+fn targets_that_nobody_reaches_are_forgotten() {
+    on_core(async {
+        let upstream = upstream(9);
+        let client = Client::new(&upstream);
+        for port in 1..=20 {
+            let origin = Origin { port, ..upstream.origin.clone() };
+            let target = Arc::new(client.target.with_origin(origin).within(Reach::Public));
+            let error = client.upstreams.send(&target, get("/")).await.unwrap_err();
+            assert_eq!(error.kind(), "address");
+        }
+        assert_eq!(client.upstreams.pool.swept(), Some((20, 0)));
+        assert_eq!(client.opened(), 0);
     });
 }
 

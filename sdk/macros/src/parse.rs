@@ -120,6 +120,7 @@ impl Keys {
                     "sessions-read",
                     "sessions",
                     "outgoing-http",
+                    "secrets",
                     "upstream",
                     "session-limits",
                 ];

@@ -1,8 +1,11 @@
-//! The gateway's side of `log`, `kv`, `metrics` and `sessions`, as far as tests need it. Each thread has its own.
+//! The gateway's side of `log`, `kv`, `metrics`, `sessions`, `http` and `secrets`, as far as tests need it. Each thread has its own.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{guest::contract::PluginDescription, kv::Error as KvError, log::Level, testing::LogLine, types::Session};
+use crate::{
+    guest::contract::PluginDescription, http as client, kv::Error as KvError, log::Level, testing::LogLine,
+    types::Session,
+};
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
@@ -20,7 +23,13 @@ pub(super) struct State {
     pub(super) sessions_away: bool,
     pub(super) counters: BTreeMap<String, u64>,
     pub(super) histograms: BTreeMap<String, Vec<f64>>,
+    pub(super) http_answer: Option<HttpAnswer>,
+    pub(super) http_requests: Vec<client::Request>,
+    pub(super) secrets: Vec<String>,
 }
+
+/// What a test answers requests with.
+pub(super) type HttpAnswer = std::rc::Rc<dyn Fn(&client::Request) -> Result<client::Response, client::Error>>;
 
 pub(super) struct Stored {
     pub(super) value: Vec<u8>,
@@ -57,6 +66,36 @@ pub(crate) mod log {
             state.demand("log");
             state.lines.push(LogLine { level, message: message.to_owned(), fields: fields.to_vec() });
         });
+    }
+}
+
+pub(crate) mod http {
+    use super::with;
+    use crate::http::{Error, Request, Response};
+
+    #[track_caller]
+    pub(crate) fn send(request: Request) -> Result<Response, Error> {
+        // Outside of the state: the answer is the test's own code.
+        let answer = with(|state| {
+            state.demand("outgoing-http");
+            state.http_requests.push(request.clone());
+            state.http_answer.clone()
+        });
+        answer.map_or(Err(Error::Denied), |answer| answer(&request))
+    }
+}
+
+pub(crate) mod secrets {
+    use super::with;
+    use crate::secrets::Error;
+
+    #[track_caller]
+    pub(crate) fn placeholder(name: &str) -> Result<String, Error> {
+        with(|state| {
+            state.demand("secrets");
+            let known = state.secrets.iter().any(|known| known == name);
+            known.then(|| format!("placeholder-of-{name}")).ok_or(Error::NotFound)
+        })
     }
 }
 

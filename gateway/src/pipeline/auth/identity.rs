@@ -1,5 +1,7 @@
 //! Callers by the ID in their request: the plugin is asked once for each, as long as its answer is good.
 
+use std::sync::{Arc, Weak};
+
 use super::plugin::{self, Answered};
 use crate::model::extractor::ExtractorSettings;
 use crate::model::key::KeyHash;
@@ -11,13 +13,17 @@ use crate::pipeline::hooks;
 use crate::pipeline::plan::{AuthStep, HookStep};
 use crate::pipeline::reject::Reject;
 use crate::plugin::verdict::Refusal;
+use crate::store::{Event, Listener, Store};
 
 /// The extractor of an API, and what is known of its callers.
 pub struct Extraction {
     extractor: Extractor,
     flight: Flight<KeyHash, Landed>,
-    refusals: Refusals<KeyHash, Refusal>,
+    refused: Arc<Refused>,
 }
+
+/// Callers that the plugin refused. Forgotten when the store has news of them.
+struct Refused(Refusals<KeyHash, Refusal>);
 
 /// What those learn who waited for another one's call.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +37,41 @@ enum Landed {
 }
 
 impl Extraction {
-    /// Begins with no caller known.
-    pub fn new(settings: ExtractorSettings) -> Self {
+    /// Begins with no caller known: a plugin that was exchanged may decide otherwise. From now on it forgets refusals of whom
+    /// the store has news. What the one before it counted goes on.
+    pub fn new(settings: ExtractorSettings, store: &Store, before: Option<&Self>) -> Self {
         let life_ms = u64::try_from(settings.refusal_life.as_millis()).unwrap_or(u64::MAX);
         let refusals = Refusals::new(settings.refusals_max, life_ms);
-        Self { extractor: Extractor::new(settings), flight: Flight::new(KEYS_MAX, CALLERS_MAX), refusals }
+        let refusals = match before {
+            Some(before) => refusals.counting_on(&before.refused.0),
+            None => refusals,
+        };
+        let refused = Arc::new(Refused(refusals));
+        // It is not kept by being told: a plan that is replaced goes.
+        let listener: Weak<dyn Listener> = Arc::downgrade(&refused) as _;
+        store.listen(listener);
+        let flight = Flight::new(settings.asked_max, settings.waiting_max);
+        Self { extractor: Extractor::new(settings), flight, refused }
+    }
+
+    /// IDs that the plugin is asked about at this moment, and requests that wait for one.
+    pub fn asked(&self) -> (usize, usize) {
+        (self.flight.keys(), self.flight.callers())
+    }
+
+    /// Refusals that are remembered, and how many went before their time.
+    pub fn refused(&self) -> (usize, u64) {
+        (self.refused.0.held(), self.refused.0.evicted())
+    }
+}
+
+impl Listener for Refused {
+    fn told(&self, event: &Event) {
+        match event {
+            Event::SessionChanged(key) | Event::SessionDeleted(key) => self.0.forget(key),
+            Event::Lost => self.0.clear(),
+            Event::PolicyChanged(_) | Event::Reload => {}
+        }
     }
 }
 
@@ -48,20 +84,21 @@ pub(super) async fn caller(
     credential: Option<&[u8]>,
 ) -> Result<Answered, Reject> {
     let key = key(extraction, exchange).await?;
-    if let Some(known) = known(extraction, exchange, &key).await? {
+    if let Some(known) = known(extraction, step, exchange, &key).await? {
         return Ok(Answered::Caller(known));
     }
     let id = Some((&key, extraction.extractor.settings().deadline_max));
     let mut own = None;
     let landed = extraction.flight.run(&key, async || {
         // Another call may have ended just before this one began.
-        let answered = match known(extraction, exchange, &key).await {
+        let answered = match known(extraction, step, exchange, &key).await {
             Ok(Some(known)) => Ok(Answered::Caller(known)),
             Err(reject) => Err(reject),
             Ok(None) => {
+                let asking = extraction.refused.0.ask(&key);
                 let answered = plugin::caller(step, hook, exchange, credential, id).await;
                 if let Some(refusal) = answered.as_ref().err().and_then(Reject::refusal) {
-                    extraction.refusals.put(&key, refusal, exchange.core.clock.now_ms());
+                    asking.refused(refusal, exchange.core.clock.now_ms());
                 }
                 answered
             }
@@ -80,7 +117,7 @@ pub(super) async fn caller(
     }
     match landed {
         Ok(Landed::Refused(refusal)) => Err(Reject::from(refusal)),
-        Ok(Landed::Kept) => match known(extraction, exchange, &key).await? {
+        Ok(Landed::Kept) => match known(extraction, step, exchange, &key).await? {
             Some(known) => Ok(Answered::Caller(known)),
             None => plugin::caller(step, hook, exchange, credential, id).await,
         },
@@ -107,9 +144,14 @@ async fn key(extraction: &Extraction, exchange: &mut Exchange) -> Result<KeyHash
 }
 
 /// What is known of an ID without the plugin: its caller, or that it was refused.
-async fn known(extraction: &Extraction, exchange: &Exchange, key: &KeyHash) -> Result<Option<Box<Caller>>, Reject> {
+async fn known(
+    extraction: &Extraction,
+    step: &AuthStep,
+    exchange: &Exchange,
+    key: &KeyHash,
+) -> Result<Option<Box<Caller>>, Reject> {
     let now_ms = exchange.core.clock.now_ms();
-    if let Some(refusal) = extraction.refusals.get(key, now_ms) {
+    if let Some(refusal) = extraction.refused.0.get(key, now_ms) {
         return Err(Reject::from(refusal));
     }
     let stored = match exchange.core.sessions.get(key).await {
@@ -119,9 +161,8 @@ async fn known(extraction: &Extraction, exchange: &Exchange, key: &KeyHash) -> R
     };
     let Some(stored) = stored else { return Ok(None) };
     let is_good = Deadline::of(stored.session.id_extractor_deadline).is_some_and(|deadline| !deadline.is_over(now_ms));
-    if is_good { Caller::kept(exchange, key.clone(), stored).await.map(Some) } else { Ok(None) }
+    if !is_good {
+        return Ok(None);
+    }
+    Caller::kept(exchange, key.clone(), stored, Some(step.plugin.made())).await.map(Some)
 }
-
-/// IDs that are asked about at one time, and requests that wait for one.
-const KEYS_MAX: usize = 10_000;
-const CALLERS_MAX: usize = 10_000;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::api::CredentialSource;
 use crate::model::key::KeyHash;
 use crate::model::session::Session;
-use crate::pipeline::caller::Caller;
+use crate::pipeline::caller::{Caller, Made};
 use crate::pipeline::exchange::{Answer, Exchange};
 use crate::pipeline::extract::Deadline;
 use crate::pipeline::hooks;
@@ -13,6 +13,7 @@ use crate::pipeline::plan::{AuthStep, HookStep};
 use crate::pipeline::reject::Reject;
 use crate::plugin::verdict::{AuthVerdict, CredentialPlace, CredentialView};
 use crate::store::{Life, StoreError};
+use crate::telemetry::flood::Flood;
 
 /// What became of the question who calls.
 pub(super) enum Answered {
@@ -85,33 +86,47 @@ pub(super) async fn caller(
 
 /// Keeps the session under its key. What was counted against the key's quota stays counted.
 async fn keep(step: &AuthStep, exchange: &Exchange, key: KeyHash, session: Session) -> Result<Box<Caller>, Reject> {
-    let store = &exchange.core.store;
+    let (store, made) = (&exchange.core.store, step.plugin.made());
     let life = life(&session, step.plugin.lifetime);
     for _ in 0..TRIES_MAX {
         let kept = match exchange.core.sessions.get(&key).await {
             Ok(kept) => kept,
-            Err(error) => return unkept(exchange, key, session, error).await,
+            Err(error) => return unkept(exchange, key, session, made, error).await,
         };
         let written = match kept {
-            Some(kept) if *kept.session == session => return Caller::kept(exchange, key, kept).await,
-            Some(kept) => store.update_session(&key, &session, life, &kept.version).await.map(|new| new.is_some()),
-            None => store.create_session(&key, &session, life).await,
+            Some(kept) if *kept.session == session => {
+                if let Some(untold) = UNKEPT.end(|| exchange.core.clock.now_ms()) {
+                    tracing::info!(untold, "sessions of plugins are kept again");
+                }
+                return Caller::kept(exchange, key, kept, Some(made)).await;
+            }
+            Some(kept) => store.keep_made_session(&key, &session, life, &made.share, Some(&kept.version)).await,
+            None => store.keep_made_session(&key, &session, life, &made.share, None).await,
         };
         match written {
             // Read again, for its version, or because another request was faster.
             Ok(_) => {}
-            Err(error) => return unkept(exchange, key, session, error).await,
+            Err(error) => return unkept(exchange, key, session, made, error).await,
         }
     }
-    Caller::unkept(exchange, key, session).await
+    Caller::unkept(exchange, key, session, made).await
 }
 
 /// The plugin knows the caller, whatever becomes of the store: the request goes on with a session of its own.
-async fn unkept(exchange: &Exchange, key: KeyHash, session: Session, error: StoreError) -> Result<Box<Caller>, Reject> {
-    tracing::warn!(
-        api = %exchange.plan.api.id, request_id = exchange.id.as_str(), reason = %error, "session was not kept"
-    );
-    Caller::unkept(exchange, key, session).await
+async fn unkept(
+    exchange: &Exchange,
+    key: KeyHash,
+    session: Session,
+    made: Made,
+    error: StoreError,
+) -> Result<Box<Caller>, Reject> {
+    if let Some(requests) = UNKEPT.begin(exchange.core.clock.now_ms()) {
+        tracing::warn!(
+            api = %exchange.plan.api.id, request_id = exchange.id.as_str(), requests, reason = %error,
+            "session was not kept"
+        );
+    }
+    Caller::unkept(exchange, key, session, made).await
 }
 
 /// How long the store keeps a session: what it says itself, or else what its API says.
@@ -125,5 +140,7 @@ fn life(session: &Session, lifetime: Duration) -> Life {
         Ok(millis) => Life::Millis(millis),
     }
 }
+
+static UNKEPT: Flood = Flood::new();
 
 const TRIES_MAX: usize = 4;

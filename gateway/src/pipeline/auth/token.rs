@@ -35,7 +35,7 @@ pub(super) async fn caller(
     if !of.is_empty() && of != organisation {
         return Err(Reject::OtherOrganisation);
     }
-    Caller::kept(exchange, key, stored).await
+    Caller::kept(exchange, key, stored, None).await
 }
 
 /// The session of a key, as the cache has it.
@@ -45,7 +45,11 @@ async fn find(exchange: &Exchange, key: &KeyHash) -> Result<Option<Stored>, Reje
         Err(error) if error.is_away() && exchange.core.away != Away::Deny => {
             exchange.core.sessions.last_known(key).ok_or(Reject::Store(error))
         }
-        answer => answer.map_err(Reject::Store),
+        Err(error) => Err(Reject::Store(error)),
+        Ok(stored) => {
+            exchange.core.store_answered();
+            Ok(stored)
+        }
     }
 }
 

@@ -32,7 +32,7 @@ fn a_stampede_over_several_threads_calls_once() {
             flight.run(&"id", async || {
                 // What is not `Send` may live in the call.
                 let here = Rc::new(Cell::new(0));
-                until(|| flight.callers(&"id") == THREADS * CALLERS).await;
+                until(|| flight.callers() == THREADS * CALLERS).await;
                 here.set(calls.fetch_add(1, Ordering::SeqCst) + 1);
                 here.get()
             })
@@ -75,7 +75,7 @@ fn a_caller_that_is_dropped_leaves_its_turn_to_the_next() {
     assert!(dropped.as_mut().poll(&mut context).is_pending());
     let mut third = Box::pin(flight.run(&1, async || "third"));
     assert!(third.as_mut().poll(&mut context).is_pending());
-    assert_eq!(flight.callers(&1), 4);
+    assert_eq!(flight.callers(), 4);
 
     drop(first);
     drop(dropped);
@@ -148,7 +148,25 @@ fn refusals_are_remembered_for_their_time() {
     assert_eq!(refusals.get(&"a", 5_500), None);
     refusals.put(&"a", 1, 0);
     refusals.clear();
-    assert!(refusals.is_empty());
+    assert!(refusals.held() == 0);
+}
+
+/// A key is allowed while somebody hears that it is not: the refusal is older than the news.
+#[test]
+fn a_refusal_that_was_overtaken_by_news_is_not_remembered() {
+    let refusals: Refusals<&str, u16> = Refusals::new(10, 1_000);
+    let (early, late) = (refusals.ask(&"a"), refusals.ask(&"a"));
+    refusals.forget(&"a");
+    early.refused(403, 0);
+    assert_eq!(refusals.get(&"a", 0), None);
+    drop(late);
+    refusals.ask(&"a").refused(401, 0);
+    assert_eq!(refusals.get(&"a", 0), Some(401));
+    let asking = refusals.ask(&"b");
+    refusals.clear();
+    asking.refused(403, 0);
+    assert_eq!((refusals.get(&"a", 0), refusals.get(&"b", 0)), (None, None));
+    assert!(refusals.inner().asked.is_empty());
 }
 
 #[test]
@@ -156,9 +174,9 @@ fn the_oldest_refusal_goes_when_it_is_full() {
     let refusals: Refusals<u32, ()> = Refusals::new(3, 1_000);
     (0..5).for_each(|key| refusals.put(&key, (), 0));
     let held: Vec<u32> = (0..5).filter(|key| refusals.get(key, 0).is_some()).collect();
-    assert_eq!((held, refusals.len(), refusals.evicted()), (vec![2, 3, 4], 3, 2));
+    assert_eq!((held, refusals.held(), refusals.evicted()), (vec![2, 3, 4], 3, 2));
     refusals.put(&9, (), 1_000);
-    assert_eq!((refusals.len(), refusals.evicted()), (1, 2), "what is over is no eviction");
+    assert_eq!((refusals.held(), refusals.evicted()), (1, 2), "what is over is no eviction");
 }
 
 #[test]
@@ -166,7 +184,7 @@ fn a_refusal_that_is_put_again_and_again_takes_no_more_room() {
     let refusals: Refusals<u32, ()> = Refusals::new(3, 1_000);
     refusals.put(&1, (), 0);
     (0..10_000).for_each(|_| refusals.put(&2, (), 0));
-    assert_eq!(refusals.len(), 1);
+    assert_eq!(refusals.held(), 1);
     assert!(refusals.inner().order.len() <= 7);
     (0..10_000).for_each(|key| {
         refusals.put(&key, (), 0);
@@ -179,6 +197,6 @@ fn a_refusal_that_is_put_again_and_again_takes_no_more_room() {
 fn refusals_can_be_switched_off() {
     for refusals in [Refusals::new(0, 1_000), Refusals::new(10, 0)] {
         refusals.put(&1, (), 0);
-        assert!(refusals.is_empty());
+        assert!(refusals.held() == 0);
     }
 }

@@ -21,6 +21,7 @@ use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use super::Host;
+use crate::model::plugin::Limits;
 
 /// WASI state of one instance.
 pub(super) struct Wasi {
@@ -30,22 +31,35 @@ pub(super) struct Wasi {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (output, limits) = (&mut self.output, &self.limits);
-        let wasi = self.wasi.get_or_insert_with(|| {
-            let output = output.get_or_insert_default();
-            let mut table = ResourceTable::new();
-            table.set_max_capacity(super::HANDLES_MAX);
-            let context = WasiCtx::builder()
-                .stdout(output.clone())
-                .stderr(output.clone())
-                .wall_clock(CoarseClock(limits.clock_grain))
-                .monotonic_clock(CoarseClock(limits.clock_grain))
-                .max_random_size(limits.random_bytes_max)
-                .build();
-            Box::new(Wasi { context, table })
-        });
+        let wasi = made(&mut self.wasi, &mut self.output, &self.limits);
         WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
     }
+}
+
+/// The state, made at the first time.
+fn made<'w>(wasi: &'w mut Option<Box<Wasi>>, output: &mut Option<Output>, limits: &Limits) -> &'w mut Wasi {
+    wasi.get_or_insert_with(|| {
+        let output = output.get_or_insert_default();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(super::RESOURCES_MAX);
+        let context = WasiCtx::builder()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .wall_clock(CoarseClock(limits.clock_grain))
+            .monotonic_clock(CoarseClock(limits.clock_grain))
+            .max_random_size(limits.random_bytes_max)
+            .build();
+        Box::new(Wasi { context, table })
+    })
+}
+
+/// The table of what the guest has handles for, which outgoing requests share with streams.
+pub(super) fn table<'w>(
+    wasi: &'w mut Option<Box<Wasi>>,
+    output: &mut Option<Output>,
+    limits: &Limits,
+) -> &'w mut ResourceTable {
+    &mut made(wasi, output, limits).table
 }
 
 /// Links the part of WASI that plugins get. Sockets are not in it.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::report::{Place, Report};
-use super::{raw, rules, store};
+use super::{outgoing, raw, rules, store};
 use crate::model::gateway::{
     AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Reload,
     Runtime, ServerLimits,
 };
+use crate::model::plugin::Capability;
 
 /// Converts all but plugins and APIs, which stay empty.
 pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Option<Gateway> {
@@ -22,9 +23,10 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
-    let store = store::convert(raw.store, &root.key("store"), report);
-    let (mut store, store_is_unnamed) = store?;
-    store.limits.kv_bytes_max = raw.runtime.kv_bytes_max;
+    let kv_bytes_max = raw.runtime.kv_bytes_max;
+    let runtime = runtime(raw.runtime, root, report);
+    let (mut store, store_is_unnamed) = store::convert(raw.store, &root.key("store"), report)?;
+    store.limits.kv_bytes_max = kv_bytes_max;
     Some(Gateway {
         sources: Vec::new(),
         reload: reload(&raw.reload),
@@ -35,7 +37,7 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
         workers: raw.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         trusted_proxies: trusted_proxies?,
         limits: limits(&raw.limits),
-        runtime: runtime(raw.runtime, root),
+        runtime: runtime?,
         log: log?,
         analytics: analytics?,
         plugins: Vec::new(),
@@ -148,8 +150,15 @@ fn limits(raw: &raw::ServerLimits) -> ServerLimits {
     }
 }
 
-fn runtime(raw: raw::Runtime, root: &Place) -> Runtime {
-    Runtime {
+fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runtime> {
+    let place = root.key("runtime").key("outgoing_http_max");
+    let outgoing_http_max = match &raw.outgoing_http_max {
+        Some(places) => Some(outgoing::destinations(places, &place, report)?),
+        None => None,
+    };
+    let grants_max =
+        raw.grants_max.map(|grants| Capability::granted(grants.iter().filter_map(|g| Capability::parse(&g.0))));
+    Some(Runtime {
         instances_max: raw.instances_max,
         memory_bytes_max: raw.memory_bytes_max,
         plugin_share_percent: raw.plugin_share_percent,
@@ -160,7 +169,9 @@ fn runtime(raw: raw::Runtime, root: &Place) -> Runtime {
         tick: Duration::from_micros(raw.tick_us),
         compile_slots: raw.compile_slots,
         compile_threads: raw.compile_threads,
-    }
+        grants_max,
+        outgoing_http_max,
+    })
 }
 
 fn log(raw: raw::Log, place: &Place, report: &mut Report) -> Option<Log> {

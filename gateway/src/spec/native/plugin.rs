@@ -5,14 +5,16 @@ use std::time::Duration;
 use super::gateway::existing;
 use super::raw_plugin::{self as raw, PluginLimits};
 use super::report::{Place, Report};
+use super::{Environment, outgoing};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
 
 /// Converts one plugin. What it leaves open comes from `defaults`, then from the model.
 pub(super) fn convert(
     name: &str,
-    raw: raw::Plugin,
+    mut raw: raw::Plugin,
     defaults: &PluginLimits,
+    environment: Environment<'_>,
     place: &Place,
     report: &mut Report,
 ) -> Option<PluginSpec> {
@@ -27,7 +29,18 @@ pub(super) fn convert(
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);
     let grants = Capability::granted(raw.grants.iter().filter_map(|g| Capability::parse(&g.0)));
-    Some(PluginSpec { name: name?, file: file?, grants, isolation, limits })
+    let outgoing_http = outgoing::convert(raw.outgoing_http.take(), &grants, place, report);
+    let known = outgoing_http.clone().unwrap_or_default();
+    let secrets = outgoing::secrets(std::mem::take(&mut raw.secrets), (&grants, &known), environment, place, report);
+    Some(PluginSpec {
+        name: name?,
+        file: file?,
+        grants,
+        outgoing_http: outgoing_http?,
+        secrets: secrets?,
+        isolation,
+        limits,
+    })
 }
 
 /// The model's limits with these changes.
@@ -99,6 +112,14 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.kv_key_bytes_max, raw.kv_key_bytes_max);
     set(&mut limits.kv_value_bytes_max, raw.kv_value_bytes_max);
     set(&mut limits.kv_bytes_max, raw.kv_bytes_max);
+    set(&mut limits.outgoing_calls_max, raw.outgoing_calls_max);
+    set(&mut limits.outgoing_time_max, time(raw.outgoing_time_max_ms));
+    set(&mut limits.outgoing_request_bytes_max, raw.outgoing_request_bytes_max);
+    set(&mut limits.outgoing_response_bytes_max, raw.outgoing_response_bytes_max);
+    set(&mut limits.outgoing_header_bytes_max, raw.outgoing_header_bytes_max);
+    set(&mut limits.outgoing_concurrency_max, raw.outgoing_concurrency_max);
+    set(&mut limits.outgoing_wait, time(raw.outgoing_wait_ms));
+    set(&mut limits.outgoing_idle_connections_max, raw.outgoing_idle_connections_max);
 }
 
 const REUSE_CALLS_MAX: u64 = 10_000;

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::raw_api::Api;
-use super::raw_plugin::{Plugin, PluginLimits};
+use super::raw_outgoing::Allowed;
+use super::raw_plugin::{Grant, Plugin, PluginLimits};
 use super::raw_policy::{Policies, Policy};
 use super::raw_store::Store;
 use crate::model::gateway;
@@ -229,6 +230,10 @@ pub(super) struct Runtime {
     /// Bytes that all plugins together may hold in `kv`.
     #[schemars(range(min = 1))]
     pub(super) kv_bytes_max: u64,
+    /// What any plugin may be granted. Default: all that there is.
+    pub(super) grants_max: Option<Vec<Grant>>,
+    /// Where any plugin may be allowed to send requests, as under `outgoing_http.allow` of a plugin. Default: anywhere.
+    pub(super) outgoing_http_max: Option<Vec<Allowed>>,
 }
 
 impl Default for Runtime {
@@ -246,6 +251,8 @@ impl Default for Runtime {
             compile_slots: runtime.compile_slots,
             compile_threads: runtime.compile_threads,
             kv_bytes_max: StoreLimits::default().kv_bytes_max,
+            grants_max: None,
+            outgoing_http_max: None,
         }
     }
 }

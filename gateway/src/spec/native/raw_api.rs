@@ -181,6 +181,18 @@ pub(super) struct Auth {
     #[serde(default = "session_lifetime_seconds")]
     #[schemars(range(max = 3_153_600_000_u64))]
     pub(super) session_lifetime_seconds: u64,
+    /// Sessions that the plugin made. For one more, the one that would end first leaves; its caller is not refused.
+    #[serde(default = "sessions_max")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(super) sessions_max: usize,
+    /// Counters of rates and quotas of these sessions, in this process. Above it requests that need another one are refused.
+    #[serde(default = "counters_max")]
+    #[schemars(range(min = 9, max = 1_000_000_000))]
+    pub(super) counters_max: usize,
+    /// How long what was used of a quota that never renews is remembered for a session that the plugin made. 0: for ever.
+    #[serde(default = "quota_life_seconds")]
+    #[schemars(range(max = 3_153_600_000_u64))]
+    pub(super) quota_life_seconds: u64,
     /// Where callers put their credential. Default: the header `authorization`.
     pub(super) credential: Option<Credential>,
     /// Whether the credential is taken off before the upstream.
@@ -190,6 +202,18 @@ pub(super) struct Auth {
 
 const fn session_lifetime_seconds() -> u64 {
     86_400
+}
+
+const fn sessions_max() -> usize {
+    100_000
+}
+
+const fn counters_max() -> usize {
+    200_000
+}
+
+const fn quota_life_seconds() -> u64 {
+    31_536_000
 }
 
 /// How many of several ways to authenticate must succeed.

@@ -46,6 +46,14 @@ pub(super) struct IdExtractor {
     #[serde(default = "refusals_max")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) refusals_max: usize,
+    /// IDs that the plugin is asked about at one time, over all cores. Above it requests are refused with 503.
+    #[serde(default = "asked_max")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) asked_max: usize,
+    /// Requests that wait for the answer about one ID, at one time. Above it requests are refused with 503.
+    #[serde(default = "waiting_max")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) waiting_max: usize,
 }
 
 const fn input_bytes_max() -> usize {
@@ -61,6 +69,14 @@ const fn refusal_life_ms() -> u64 {
 }
 
 const fn refusals_max() -> usize {
+    10_000
+}
+
+const fn asked_max() -> usize {
+    10_000
+}
+
+const fn waiting_max() -> usize {
     10_000
 }
 
@@ -107,6 +123,8 @@ pub(super) fn convert(raw: &IdExtractor, place: &Place, report: &mut Report) -> 
     settings.deadline_max = Duration::from_millis(raw.deadline_max_ms);
     settings.refusal_life = Duration::from_millis(raw.refusal_life_ms);
     settings.refusals_max = raw.refusals_max;
+    settings.asked_max = raw.asked_max;
+    settings.waiting_max = raw.waiting_max;
     (!has_unused).then_some(settings)
 }
 
@@ -261,7 +279,9 @@ mod tests {
     fn the_defaults_are_those_of_the_model() {
         let read = read("from: header").expect("settings");
         let model = ExtractorSettings::new(IdSource::Body, Reading::XPath(XPath::parse("/a").expect("a path")));
-        let limits = |s: &ExtractorSettings| (s.input_bytes_max, s.deadline_max, s.refusal_life, s.refusals_max);
+        let limits = |s: &ExtractorSettings| {
+            (s.input_bytes_max, s.deadline_max, s.refusal_life, s.refusals_max, s.asked_max, s.waiting_max)
+        };
         assert_eq!(limits(&read), limits(&model.expect("settings")));
     }
 

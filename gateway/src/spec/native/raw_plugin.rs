@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::raw_outgoing::{OutgoingHttp, Secrets};
 use crate::model::plugin::Capability;
 
 /// One plugin: a component file with its grants and limits.
@@ -14,6 +15,11 @@ pub(super) struct Plugin {
     /// What the plugin may do beyond computing. Default: nothing.
     #[serde(default)]
     pub(super) grants: Vec<Grant>,
+    /// Where it may send requests, with the grant `outgoing-http`.
+    pub(super) outgoing_http: Option<OutgoingHttp>,
+    /// What it may send without knowing it, by name, with the grant `secrets`.
+    #[serde(default)]
+    pub(super) secrets: Secrets,
     /// How many calls an instance serves.
     #[serde(default)]
     pub(super) isolation: Isolation,
@@ -137,6 +143,28 @@ pub(super) struct PluginLimits {
     pub(super) kv_value_bytes_max: Option<u32>,
     /// Bytes of all keys and values that the plugin may hold in `kv`, with 128 for each, for each API. Default: 8388608.
     pub(super) kv_bytes_max: Option<u64>,
+    /// Requests that one call may send. Default: 8.
+    #[schemars(range(max = 100_000))]
+    pub(super) outgoing_calls_max: Option<u32>,
+    /// Time of one such request with its answer; the call's `deadline_ms` ends it too. Default: 5000.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub(super) outgoing_time_max_ms: Option<u64>,
+    /// Bytes of its body. Default: 1048576.
+    pub(super) outgoing_request_bytes_max: Option<u64>,
+    /// Bytes of the body of its answer. Default: 1048576.
+    pub(super) outgoing_response_bytes_max: Option<u64>,
+    /// Bytes of its header fields, and of those of its answer. Default: 16384.
+    #[schemars(range(min = 1_024, max = 65_536))]
+    pub(super) outgoing_header_bytes_max: Option<u32>,
+    /// Requests of the plugin at one time, over all APIs and cores. Default: 64.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) outgoing_concurrency_max: Option<u32>,
+    /// How long a request waits for another one to end before it fails. Default: 50.
+    #[schemars(range(max = 3_600_000))]
+    pub(super) outgoing_wait_ms: Option<u64>,
+    /// Idle connections kept, over all cores. Default: 16.
+    #[schemars(range(max = 100_000))]
+    pub(super) outgoing_idle_connections_max: Option<u32>,
 }
 
 /// The names of the capabilities that this version offers.

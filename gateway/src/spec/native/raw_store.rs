@@ -19,12 +19,19 @@ pub(super) struct Store {
     /// Sessions, and as many policies. On Redis the server's own memory limit rules.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(super) records_max: usize,
+    /// Of these the sessions that plugins made, of all APIs together. Default: half of `records_max`. On Redis `sessions_max` of
+    /// each API rules.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(super) plugin_sessions_max: Option<usize>,
     /// Bytes of one session or policy as JSON.
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub(super) record_bytes_max: usize,
     /// Counters of rates and quotas held in this process.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(super) counters_max: usize,
+    /// Of these the counters of sessions that plugins made, of all APIs together. Default: half of `counters_max`.
+    #[schemars(range(min = 9, max = 1_000_000_000))]
+    pub(super) plugin_counters_max: Option<usize>,
     /// Changes that a part of the gateway may be behind before it drops all that it remembers.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) events_max: usize,
@@ -42,8 +49,10 @@ impl Default for Store {
             embedded: None,
             redis: None,
             records_max: limits.records_max,
+            plugin_sessions_max: None,
             record_bytes_max: limits.record_bytes_max,
             counters_max: limits.counters_max,
+            plugin_counters_max: None,
             events_max: limits.events_max,
             cache: Cache::default(),
             away: Away::Local,

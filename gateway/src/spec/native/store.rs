@@ -32,8 +32,22 @@ pub(super) fn convert(raw: raw::Store, place: &Place, report: &mut Report) -> Op
     };
     let limits = StoreLimits {
         records_max: raw.records_max,
+        plugin_sessions_max: part(
+            raw.plugin_sessions_max,
+            raw.records_max,
+            ("plugin_sessions_max", "records_max"),
+            place,
+            report,
+        ),
         record_bytes_max: raw.record_bytes_max,
         counters_max: raw.counters_max,
+        plugin_counters_max: part(
+            raw.plugin_counters_max,
+            raw.counters_max,
+            ("plugin_counters_max", "counters_max"),
+            place,
+            report,
+        ),
         events_max: raw.events_max,
         ..StoreLimits::default()
     };
@@ -50,6 +64,16 @@ pub(super) fn convert(raw: raw::Store, place: &Place, report: &mut Report) -> Op
         raw::Away::Deny => Away::Deny,
     };
     Some((StoreSettings { kind, limits, cache, away }, is_unnamed))
+}
+
+/// A part of a limit; half of it where none is given. As much as the whole would leave operators nothing.
+fn part(given: Option<usize>, whole: usize, (key, of): (&str, &str), place: &Place, report: &mut Report) -> usize {
+    let part = given.unwrap_or_else(|| whole.div_ceil(2));
+    if given.is_some_and(|part| part >= whole) && whole > 1 {
+        let hint = format!("leave room for operators' keys: less than `{of}`, which is {whole}");
+        report.error(&place.key(key), format!("{part} is all that `{of}` has"), hint);
+    }
+    part
 }
 
 fn embedded(raw: raw::Embedded, place: &Place) -> EmbeddedSettings {

@@ -1,6 +1,7 @@
 //! Rules of the format, one line each.
 
 mod folder;
+mod outgoing;
 mod policies;
 mod reference;
 mod versions;
@@ -124,7 +125,7 @@ fn values_of_a_wrong_kind_are_refused_with_an_example() {
         &plugin("file: a.wasm, grants: [lg]"),
         "error plugins.a.grants[0]: `lg` is not known here | did you mean `log`?",
     );
-    check(&plugin("file: a.wasm, grants: [secrets]"), "error plugins.a.grants[0]: `secrets` is not known here");
+    check(&plugin("file: a.wasm, grants: [apis]"), "error plugins.a.grants[0]: `apis` is not known here");
     check(&plugin("limits: {}"), "error plugins.a: `file` is missing | The component file");
     check(&gateway("workers: 1.0"), "error workers: cannot be used");
 }
@@ -317,6 +318,15 @@ fn the_store_is_named_in_full_or_not_at_all() {
     check_all(&gateway("store: { embedded: { path: keys.redb } }"), &[]);
     check(&gateway("store: { kind: disk }"), "error store.kind: ");
     check(&gateway("store: { kind: memory, embedded: {} }"), "warning store.embedded: is not used | it belongs to");
+    check(
+        &gateway("store: { kind: memory, records_max: 10, plugin_sessions_max: 10 }"),
+        "error store.plugin_sessions_max: 10 is all that `records_max` has | leave room for operators' keys",
+    );
+    check(
+        &gateway("store: { kind: memory, counters_max: 50, plugin_counters_max: 80 }"),
+        "error store.plugin_counters_max: 80 is all",
+    );
+    check_all(&gateway("store: { kind: memory, records_max: 10, plugin_sessions_max: 9 }"), &[]);
     check(&gateway("store: { redis: {} }"), "warning store.redis: is not used | it belongs to `kind: redis`");
     let redis = |keys: &str| gateway(&format!("store: {{ kind: redis, redis: {{ {keys} }} }}"));
     check_all(&redis("addresses: [ \"a:1\", \"[::1]:2\" ], cluster: true, tls: {}"), &[]);

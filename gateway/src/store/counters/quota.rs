@@ -22,6 +22,12 @@ pub(super) struct QuotaCount {
     /// Renewals and resets so far: an answer to an older reservation says nothing about this one.
     generation: u64,
     is_reserving: bool,
+    /// Lines of the journal that are on their way: until they are written it says something else.
+    pending: u32,
+    /// A line could not be written, as far as is known: the journal may say something else.
+    is_unsure: bool,
+    /// It repeats what another store said, and nothing was used of it here.
+    is_copy: bool,
     failures: u64,
     written: Arc<Notify>,
 }
@@ -52,6 +58,14 @@ pub(super) enum Step {
     Wait(Waiting),
 }
 
+impl Kept {
+    /// What is left, if it is as the journal says.
+    pub(in crate::store) fn state(&self, limit: &QuotaLimit, now_ms: u64) -> QuotaState {
+        let count = QuotaCount::restored(self);
+        if count.is_over(now_ms, limit) { QuotaState::unused(limit) } else { count.state(limit) }
+    }
+}
+
 impl QuotaCount {
     /// Nothing used. Without a journal everything is reserved.
     pub(super) fn new(is_unwritten: bool) -> Self {
@@ -62,12 +76,15 @@ impl QuotaCount {
             has_begun: false,
             generation: 0,
             is_reserving: false,
+            pending: 0,
+            is_unsure: false,
+            is_copy: false,
             failures: 0,
             written: Arc::default(),
         }
     }
 
-    /// After a restart everything that was reserved counts as used.
+    /// Everything that was reserved counts as used. After a crash that is too much; where a counter left, it was settled before.
     pub(super) fn restored(kept: &Kept) -> Self {
         let used = kept.used.unwrap_or(0);
         Self { used, reserved: used, renews_ms: kept.renews_ms, has_begun: true, ..Self::new(false) }
@@ -90,6 +107,7 @@ impl QuotaCount {
         let block = block.map_or(0, |block| block.min(limit.max() / 20).max(1));
         if self.used < self.reserved {
             self.used += 1;
+            self.is_copy = false;
             // Reserved ahead when half of it is used, so that callers rarely wait. Never more than a block ahead.
             let is_short = self.reserved - self.used <= block / 2 && self.reserved < limit.max();
             if is_short && block > 1 {
@@ -111,11 +129,51 @@ impl QuotaCount {
             let used = Some(self.used.saturating_add(block).min(limit.max()));
             let kept = Kept { owner: owner.as_str().into(), used, renews_ms: self.renews_ms };
             self.is_reserving = write(Reserve { kept, generation: self.generation });
+            self.pending += u32::from(self.is_reserving);
         }
         self.is_reserving
     }
 
+    /// Writes down what was really used, so that the counter may leave; whether that is under way now. What was reserved
+    /// beyond is given back at once: a crash after the line must find nothing used that it does not have.
+    pub(super) fn settle(&mut self, owner: &str, write: &dyn Fn(Reserve) -> bool) -> bool {
+        if self.is_being_written() {
+            return false;
+        }
+        let Some(kept) = self.settled(owner) else { return false };
+        if !write(Reserve { kept, generation: self.generation }) {
+            return false;
+        }
+        self.pending += 1;
+        self.is_reserving = true;
+        self.reserved = self.used;
+        true
+    }
+
+    /// Whether the journal will soon say something else.
+    pub(super) const fn is_being_written(&self) -> bool {
+        self.pending > 0
+    }
+
+    /// Whether nothing is lost when it leaves: somewhere else is known exactly what it says.
+    pub(super) const fn may_leave(&self) -> bool {
+        self.is_copy || (!self.is_being_written() && !self.is_unsure && self.used == self.reserved)
+    }
+
+    /// A line was sent to the journal.
+    pub(super) fn sent(&mut self) {
+        self.pending += 1;
+    }
+
+    /// A line was written, or could not be.
+    pub(super) fn answered(&mut self, is_written: bool) {
+        self.pending = self.pending.saturating_sub(1);
+        // Lines are written in order: the last one counts.
+        self.is_unsure = !is_written;
+    }
+
     pub(super) fn reserved(&mut self, reserve: &Reserve, is_written: bool) {
+        self.answered(is_written);
         if reserve.generation == self.generation {
             self.is_reserving = false;
             if is_written {
@@ -129,6 +187,7 @@ impl QuotaCount {
 
     pub(super) fn set(&mut self, owner: &Owner, used: Option<(u64, &QuotaLimit)>, now_ms: u64) -> Kept {
         let is_unwritten = self.reserved == u64::MAX;
+        self.is_copy = false;
         match used {
             None => {
                 self.begin(0, is_unwritten, None);
@@ -152,6 +211,7 @@ impl QuotaCount {
         let used = state.max.saturating_sub(state.remaining);
         let is_same = self.has_begun && same_renewal(self.renews_ms, state.renews_ms);
         self.used = if is_same { self.used.max(used) } else { used };
+        self.is_copy = self.used == used;
         (self.has_begun, self.renews_ms) = (true, state.renews_ms);
     }
 
@@ -173,11 +233,11 @@ impl QuotaCount {
 
     pub(super) fn is_idle(&self, now_ms: u64) -> bool {
         let is_over = self.renews_ms.is_some_and(|renews| renews <= now_ms);
-        (is_over || !self.has_begun) && !self.is_reserving
+        (is_over || !self.has_begun) && !self.is_being_written()
     }
 
     pub(super) fn settled(&self, owner: &str) -> Option<Kept> {
-        let is_ahead = self.has_begun && self.reserved != u64::MAX && self.used < self.reserved;
+        let is_ahead = self.has_begun && self.reserved != u64::MAX && (self.used < self.reserved || self.is_unsure);
         is_ahead.then(|| Kept { owner: owner.into(), used: Some(self.used), renews_ms: self.renews_ms })
     }
 

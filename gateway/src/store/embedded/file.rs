@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition,
 
 use crate::store::counters::Kept;
 use crate::store::record::{Cursor, Entry, Page, Table};
+use crate::store::share::Made;
 
 /// Key to the time of its end (milliseconds since 1970, eight bytes, zero for none) and the value.
 pub(super) type Records = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -19,6 +20,9 @@ pub(super) const QUOTAS: TableDefinition<'static, &'static str, (u64, u64)> = Ta
 /// Space and key of a value of a plugin to the same as with records.
 pub(super) const VALUES: TableDefinition<'static, (&'static str, &'static str), &'static [u8]> =
     TableDefinition::new("values");
+/// Session that a plugin made, to the API and its place in the order in which they end.
+pub(super) const MADE: TableDefinition<'static, &'static str, (&'static str, u64)> =
+    TableDefinition::new("made_sessions");
 const SESSIONS: Records = TableDefinition::new("sessions");
 const POLICIES: Records = TableDefinition::new("policies");
 
@@ -41,6 +45,7 @@ impl File {
             transaction.open_table(POLICIES)?;
             transaction.open_table(QUOTAS)?;
             transaction.open_table(VALUES)?;
+            transaction.open_table(MADE)?;
             Ok(())
         })
         .map_err(|error| error.to_string())?;
@@ -84,20 +89,31 @@ impl File {
         })
     }
 
-    /// Quotas that are not renewed yet.
-    pub(super) fn quotas(&self, now_ms: u64) -> Result<Vec<Kept>, redb::Error> {
+    /// What was used of a quota.
+    pub(super) fn quota(&self, owner: &str) -> Result<Option<Kept>, redb::Error> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(QUOTAS)?;
-            let mut quotas = Vec::new();
+            let row = table.get(owner)?.map(|row| row.value());
+            let kept = |(used, renews)| Kept {
+                owner: owner.into(),
+                used: Some(used),
+                renews_ms: (renews > 0).then_some(renews),
+            };
+            Ok(row.map(kept))
+        })
+    }
+
+    /// The sessions that plugins made.
+    pub(super) fn made(&self, max: usize) -> Result<Made, redb::Error> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(MADE)?;
+            let mut made = Made::new(max);
             for row in table.iter()? {
-                let (owner, value) = row?;
-                let (used, renews) = value.value();
-                let renews_ms = (renews > 0).then_some(renews);
-                if renews_ms.is_none_or(|renews| renews > now_ms) {
-                    quotas.push(Kept { owner: owner.value().into(), used: Some(used), renews_ms });
-                }
+                let (key, value) = row?;
+                let (api, rank) = value.value();
+                made.put(api, key.value(), rank);
             }
-            Ok(quotas)
+            Ok(made)
         })
     }
 

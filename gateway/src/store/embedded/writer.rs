@@ -2,26 +2,29 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::file::{File, QUOTAS, VALUES, pack, records, unpack};
+use super::file::{File, MADE, QUOTAS, VALUES, pack, records, unpack};
 use crate::clock::Clock;
 use crate::model::store::EmbeddedSettings;
 use crate::store::counters::{Counters, Kept, Reserve};
 use crate::store::error::StoreError;
-use crate::store::event::Events;
+use crate::store::event::{Event, Events};
 use crate::store::kv::values::Values;
-use crate::store::record::{Delete, Table, Write};
+use crate::store::record::{Delete, Life, Table, Write, Written};
+use crate::store::share::{Made, rank};
+use crate::telemetry::flood::Flood;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
-    Write(Write, u64, Reply<bool>),
+    Write(Write, u64, Reply<Written>),
     Delete(Delete, u64, Reply<bool>),
     Reserve(Reserve),
     Keep(Kept, Reply<()>),
@@ -43,6 +46,10 @@ pub(super) struct Writer {
     values_due: Option<Instant>,
     /// Where the search for what has ended goes on.
     swept_to: Option<String>,
+    /// As the file has it; nothing after a failure, until it is read again.
+    made: Option<Made>,
+    made_max: usize,
+    made_count: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -64,6 +71,24 @@ impl Writer {
             values_interval: settings.kv_write_interval,
             values_due: None,
             swept_to: None,
+            made: None,
+            made_max: 1,
+            made_count: Arc::default(),
+        }
+    }
+
+    /// Reads which sessions plugins made; at most so many in all are kept, and `count` tells how many there are.
+    pub(super) fn with_made(self, max: usize, count: &Arc<AtomicUsize>) -> Result<Self, redb::Error> {
+        let made = self.file.made(max)?;
+        count.store(made.len(), Ordering::Relaxed);
+        Ok(Self { made: Some(made), made_max: max, made_count: count.clone(), ..self })
+    }
+
+    /// Tells of a change that was made, or may have been: by the thread itself, because one who stopped waiting tells nobody,
+    /// and copies would stay as they were.
+    fn tell_if(&self, outcome: &Result<Written, StoreError>, event: Event) {
+        if outcome.as_ref().map_or_else(StoreError::is_away, |written| written.is_done) {
+            self.events.tell(event);
         }
     }
 
@@ -106,14 +131,29 @@ impl Writer {
         }
     }
 
-    fn commit(&self, batch: Vec<Command>) {
-        let done = self.file.write(|transaction| {
-            batch.iter().map(|command| self.apply(transaction, command)).collect::<Result<Vec<_>, _>>()
+    fn commit(&mut self, batch: Vec<Command>) {
+        let file = self.file.clone();
+        let done = self.known().and_then(|mut made| {
+            let records_max = file.records_max;
+            let apply = |command: &_, transaction: &_, made: &mut _| apply(transaction, command, made, records_max);
+            let done = file.write(|transaction| {
+                batch.iter().map(|command| apply(command, transaction, &mut made)).collect::<Result<Vec<_>, _>>()
+            })?;
+            self.made_count.store(made.len(), Ordering::Relaxed);
+            self.made = Some(made);
+            Ok(done)
         });
         let outcomes = match done {
-            Ok(outcomes) => outcomes,
+            Ok(outcomes) => {
+                if FAILED.end(|| self.clock.now_ms()).is_some() {
+                    tracing::info!("store can write again");
+                }
+                outcomes
+            }
             Err(error) => {
-                tracing::error!(%error, writes = batch.len(), "store could not write");
+                if let Some(commits) = FAILED.begin(self.clock.now_ms()) {
+                    tracing::error!(%error, writes = batch.len(), commits, "store could not write");
+                }
                 if !matches!(error, redb::Error::TransactionInProgress) {
                     self.file.reopen();
                 }
@@ -123,57 +163,27 @@ impl Writer {
         for (command, outcome) in batch.into_iter().zip(outcomes) {
             // One who stopped waiting needs no answer.
             match command {
-                Command::Write(Write { event, .. }, _, reply) | Command::Delete(Delete { event, .. }, _, reply) => {
-                    // By the thread itself: one who stopped waiting tells nobody, and copies would stay as they were.
-                    if outcome.as_ref().map_or_else(StoreError::is_away, |is_done| *is_done) {
-                        self.events.tell(event);
-                    }
+                Command::Write(Write { event, .. }, _, reply) => {
+                    self.tell_if(&outcome, event);
                     drop(reply.send(outcome));
                 }
-                Command::Keep(_, reply) => drop(reply.send(outcome.map(|_| ()))),
+                Command::Delete(Delete { event, .. }, _, reply) => {
+                    self.tell_if(&outcome, event);
+                    drop(reply.send(outcome.map(|written| written.is_done)));
+                }
+                Command::Keep(kept, reply) => {
+                    self.counters.kept(&kept, outcome.is_ok());
+                    drop(reply.send(outcome.map(|_| ())));
+                }
                 Command::Reserve(reserve) => self.counters.reserved(&reserve, outcome.is_ok()),
                 Command::Values => {}
             }
         }
     }
 
-    /// The inner error is about this command alone; the outer one fails the whole batch.
-    fn apply(
-        &self,
-        transaction: &WriteTransaction,
-        command: &Command,
-    ) -> Result<Result<bool, StoreError>, redb::Error> {
-        match command {
-            Command::Write(write, now_ms, _) => self.write(transaction, write, *now_ms),
-            Command::Delete(delete, now_ms, _) => {
-                let mut table = transaction.open_table(records(delete.table))?;
-                let old = table.remove(&*delete.key)?;
-                Ok(Ok(old.and_then(|old| unpack(old.value())).is_some_and(|old| old.is_live(*now_ms))))
-            }
-            Command::Reserve(Reserve { kept, .. }) | Command::Keep(kept, _) => {
-                keep(transaction, kept)?;
-                Ok(Ok(true))
-            }
-            Command::Values => Ok(Ok(true)),
-        }
-    }
-
-    fn write(
-        &self,
-        transaction: &WriteTransaction,
-        write: &Write,
-        now_ms: u64,
-    ) -> Result<Result<bool, StoreError>, redb::Error> {
-        let mut table = transaction.open_table(records(write.table))?;
-        let old = table.get(&*write.key)?.and_then(|old| unpack(old.value()));
-        let is_new = old.is_none();
-        let old = old.filter(|old| old.is_live(now_ms));
-        let Some(new) = write.decide(old.as_ref(), now_ms) else { return Ok(Ok(false)) };
-        if is_new && table.len()? >= u64::try_from(self.file.records_max).unwrap_or(u64::MAX) {
-            return Ok(Err(StoreError::Full("`records_max`")));
-        }
-        table.insert(&*write.key, &*pack(&new))?;
-        Ok(Ok(true))
+    /// Which sessions plugins made: as it was left, or as the file has it.
+    fn known(&mut self) -> Result<Made, redb::Error> {
+        self.made.take().map_or_else(|| self.file.made(self.made_max), Ok)
     }
 
     /// Writes what changed of the values of plugins; when there is more to write, if that is known.
@@ -206,6 +216,7 @@ impl Writer {
     fn sweep(&mut self) {
         let now = self.clock.now_ms();
         let from = self.swept_to.take();
+        let mut gone = Vec::new();
         let swept = self.file.write(|transaction| {
             let mut quotas = transaction.open_table(QUOTAS)?;
             let is_kept = |_: &str, (_, renews): (u64, u64)| renews == 0 || renews > now;
@@ -222,19 +233,103 @@ impl Writer {
                     ended.push(key.value().to_owned());
                 }
             }
+            let mut made = transaction.open_table(MADE)?;
             for key in &ended {
                 table.remove(&**key)?;
+                made.remove(&**key)?;
             }
+            gone = ended;
             Ok(last.filter(|_| seen == SWEEP_MAX))
         });
         match swept {
-            Ok(next) => self.swept_to = next,
+            Ok(next) => {
+                self.swept_to = next;
+                if let Some(made) = &mut self.made {
+                    for key in &gone {
+                        made.remove(key);
+                    }
+                    self.made_count.store(made.len(), Ordering::Relaxed);
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "store could not remove what has ended");
                 self.file.reopen();
             }
         }
     }
+}
+
+/// The inner error is about this command alone; the outer one fails the whole batch.
+fn apply(
+    transaction: &WriteTransaction,
+    command: &Command,
+    made: &mut Made,
+    records_max: usize,
+) -> Result<Result<Written, StoreError>, redb::Error> {
+    match command {
+        Command::Write(write, now_ms, _) => self::write(transaction, write, made, records_max, *now_ms),
+        Command::Delete(delete, now_ms, _) => {
+            if delete.table == Table::Sessions {
+                forget_made(transaction, made, &delete.key)?;
+            }
+            let mut table = transaction.open_table(records(delete.table))?;
+            let old = table.remove(&*delete.key)?;
+            let was_live = old.and_then(|old| unpack(old.value())).is_some_and(|old| old.is_live(*now_ms));
+            Ok(Ok(Written::alone(was_live)))
+        }
+        Command::Reserve(Reserve { kept, .. }) | Command::Keep(kept, _) => {
+            keep(transaction, kept)?;
+            Ok(Ok(Written::alone(true)))
+        }
+        Command::Values => Ok(Ok(Written::alone(true))),
+    }
+}
+
+fn write(
+    transaction: &WriteTransaction,
+    write: &Write,
+    made: &mut Made,
+    records_max: usize,
+    now_ms: u64,
+) -> Result<Result<Written, StoreError>, redb::Error> {
+    let mut table = transaction.open_table(records(write.table))?;
+    let old = table.get(&*write.key)?.and_then(|old| unpack(old.value()));
+    let is_new = old.is_none();
+    let old = old.filter(|old| old.is_live(now_ms));
+    let Some(new) = write.decide(old.as_ref(), now_ms) else { return Ok(Ok(Written::alone(false))) };
+    let mut written = Written::alone(true);
+    if let Some(share) = &write.share {
+        let mut places = transaction.open_table(MADE)?;
+        for leaving in made.make_room(share, &write.key, now_ms) {
+            table.remove(&*leaving.key)?;
+            places.remove(&*leaving.key)?;
+            written.evicted.extend((!leaving.has_ended).then(|| (*leaving.key).into()));
+        }
+    }
+    if is_new && table.len()? >= u64::try_from(records_max).unwrap_or(u64::MAX) {
+        return Ok(Err(StoreError::Full("`records_max`")));
+    }
+    match &write.share {
+        Some(share) => {
+            let (api, rank) = (share.api.as_str(), rank(new.expires_ms, now_ms));
+            made.put(api, &write.key, rank);
+            transaction.open_table(MADE)?.insert(&*write.key, (api, rank))?;
+        }
+        // What an operator writes is the operator's.
+        None if write.table == Table::Sessions && write.life != Life::Kept => {
+            forget_made(transaction, made, &write.key)?;
+        }
+        None => {}
+    }
+    table.insert(&*write.key, &*pack(&new))?;
+    Ok(Ok(written))
+}
+
+fn forget_made(transaction: &WriteTransaction, made: &mut Made, key: &str) -> Result<(), redb::Error> {
+    if made.remove(key) {
+        transaction.open_table(MADE)?.remove(key)?;
+    }
+    Ok(())
 }
 
 fn keep(transaction: &WriteTransaction, kept: &Kept) -> Result<(), redb::Error> {
@@ -253,3 +348,5 @@ const SWEEP_MAX: usize = 1_000;
 const VALUES_BYTES_MAX: u64 = 8 << 20;
 /// After the disk failed.
 const VALUES_PAUSE: Duration = Duration::from_secs(1);
+
+static FAILED: Flood = Flood::new();

@@ -13,6 +13,9 @@ pub(super) enum Script {
     Write,
     Delete,
     Kv,
+    Keep,
+    Enter,
+    Leave,
 }
 
 /// What is asked. It can be asked again, so that a server that forgot a script is told it.
@@ -83,15 +86,39 @@ impl Script {
             Self::Write => include_str!("write.lua"),
             Self::Delete => include_str!("delete.lua"),
             Self::Kv => concat!(include_str!("numbers.lua"), include_str!("kv.lua")),
+            Self::Keep => concat!(
+                "local function write()\n",
+                include_str!("write.lua"),
+                "end\n",
+                include_str!("enter.lua"),
+                include_str!("keep.lua")
+            ),
+            Self::Enter => {
+                concat!(
+                    include_str!("enter.lua"),
+                    "return enter(KEYS[2], KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])"
+                )
+            }
+            Self::Leave => include_str!("leave.lua"),
         }
     }
 
     fn hash(self) -> &'static str {
-        static HASHES: LazyLock<[redis::Script; 6]> = LazyLock::new(|| {
-            [Script::Take, Script::Refund, Script::Quota, Script::Write, Script::Delete, Script::Kv]
-                .map(|script| redis::Script::new(script.code()))
+        static HASHES: LazyLock<[redis::Script; 9]> = LazyLock::new(|| {
+            let scripts = [
+                Script::Take,
+                Script::Refund,
+                Script::Quota,
+                Script::Write,
+                Script::Delete,
+                Script::Kv,
+                Script::Keep,
+                Script::Enter,
+                Script::Leave,
+            ];
+            scripts.map(|script| redis::Script::new(script.code()))
         });
-        let [take, refund, quota, write, delete, kv] = &*HASHES;
+        let [take, refund, quota, write, delete, kv, keep, enter, leave] = &*HASHES;
         match self {
             Self::Take => take,
             Self::Refund => refund,
@@ -99,6 +126,9 @@ impl Script {
             Self::Write => write,
             Self::Delete => delete,
             Self::Kv => kv,
+            Self::Keep => keep,
+            Self::Enter => enter,
+            Self::Leave => leave,
         }
         .get_hash()
     }

@@ -29,7 +29,7 @@ fn open(path: &Path) -> Store {
 
 fn take(max: u64) -> Take {
     let owner = Owner::session(&KeyHash::of(&max.to_string()), None);
-    Take { rates: [].into_iter().collect(), quota: Some(quota(&owner, max, 86_400)) }
+    Take { rates: [].into_iter().collect(), quota: Some(quota(&owner, max, 86_400)), ..Take::default() }
 }
 
 /// Not a test by itself: it works until it is killed.

@@ -13,7 +13,7 @@ use crate::store::{Owner, QuotaState, QuotaUse, RateUse, Store, StoreError, Take
 pub(super) const ALGORITHMS: [Algorithm; 4] =
     [Algorithm::Fixed, Algorithm::Sliding, Algorithm::Smooth { burst: 1 }, Algorithm::Smooth { burst: u32::MAX }];
 
-fn owner(name: &str) -> Owner {
+pub(super) fn owner(name: &str) -> Owner {
     Owner::session(&KeyHash::of(name), None)
 }
 
@@ -28,11 +28,11 @@ pub(super) fn quota(owner: &Owner, max: u64, renewal_seconds: u64) -> QuotaUse {
 }
 
 fn rated(rate: RateUse) -> Take {
-    Take { rates: smallvec![rate], quota: None }
+    Take { rates: smallvec![rate], quota: None, ..Take::default() }
 }
 
 fn only(quota: QuotaUse) -> Take {
-    Take { rates: smallvec![], quota: Some(quota) }
+    Take { rates: smallvec![], quota: Some(quota), ..Take::default() }
 }
 
 async fn passes(store: &Store, take: &Take) -> bool {
@@ -62,7 +62,8 @@ pub(super) async fn what_is_refused_counts_nowhere(bench: &Bench) {
         let (api, caller) = (owner("api"), owner(&format!("{algorithm:?}")));
         let wide = rate(&api, 3, Duration::from_secs(60), Algorithm::Sliding);
         let narrow = rate(&caller, 1, Duration::from_secs(60), algorithm);
-        let take = Take { rates: smallvec![wide.clone(), narrow], quota: Some(quota(&caller, 5, 60)) };
+        let take =
+            Take { rates: smallvec![wide.clone(), narrow], quota: Some(quota(&caller, 5, 60)), ..Take::default() };
         assert!(passes(&bench.store, &take).await, "{algorithm:?}");
         for _ in 0..5 {
             let refused = bench.other.take(&take).await.expect("it is there");
@@ -90,6 +91,7 @@ pub(super) async fn the_first_rate_that_refuses_is_named(bench: &Bench) {
             rate(&second, 1, Duration::from_secs(10), Algorithm::Sliding)
         ],
         quota: None,
+        ..Take::default()
     };
     let allowed = bench.store.take(&rates(&take)).await.expect("it is there");
     let Verdict::Allowed(allowance) = allowed else { panic!("{allowed:?}") };
@@ -99,7 +101,7 @@ pub(super) async fn the_first_rate_that_refuses_is_named(bench: &Bench) {
     let limited = bench.store.take(&rates(&take)).await.expect("it is there");
     assert_eq!(limited, Verdict::Limited { by: 0, limit: 1, retry_after: Duration::from_secs(60) });
     bench.store.reset_quota(&second).await.expect("it is there");
-    let second_only = Take { rates: smallvec![take.rates[1].clone()], quota: None };
+    let second_only = Take { rates: smallvec![take.rates[1].clone()], quota: None, ..Take::default() };
     let limited = bench.other.take(&second_only).await.expect("it is there");
     assert_eq!(limited, Verdict::Limited { by: 0, limit: 1, retry_after: Duration::from_secs(10) });
 }
@@ -120,6 +122,7 @@ pub(super) async fn a_hundred_on_the_last_request_of_a_rate_let_one_through(benc
         let take = Take {
             rates: smallvec![rate(&caller, 1, Duration::from_secs(600), algorithm)],
             quota: Some(quota(&caller, 1_000, 0)),
+            ..Take::default()
         };
         assert_eq!(passed_of_a_hundred(bench, &take).await, 1, "{algorithm:?}");
     }
@@ -187,10 +190,10 @@ pub(super) async fn a_changed_limit_applies_at_once(bench: &Bench) {
 
 pub(super) async fn wrong_takes_are_refused(bench: &Bench) {
     let one = rate(&owner("a"), 1, Duration::from_secs(1), Algorithm::Fixed);
-    let twice = Take { rates: smallvec![one.clone(), one.clone()], quota: None };
+    let twice = Take { rates: smallvec![one.clone(), one.clone()], quota: None, ..Take::default() };
     assert!(matches!(bench.store.take(&twice).await, Err(StoreError::Invalid(_))));
     let part = |number: u32| RateUse { key: owner("a").rate(Some(&number.to_string())), ..one.clone() };
-    let many = Take { rates: (0..9).map(part).collect(), quota: None };
+    let many = Take { rates: (0..9).map(part).collect(), quota: None, ..Take::default() };
     assert!(matches!(bench.store.take(&many).await, Err(StoreError::Invalid(_))));
 }
 
@@ -221,6 +224,7 @@ pub(super) async fn it_counts_as_memory_does(bench: &Bench) {
                 rate(&two, 1 + next(20), Duration::from_secs(1 + next(10)), Algorithm::Sliding)
             ],
             quota: Some(quota(&two, 50, 0)),
+            ..Take::default()
         };
         for step in 0..40 {
             let (is, expected) = (bench.store.take(&take).await, memory.take(&take).await);

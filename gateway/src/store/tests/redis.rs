@@ -75,6 +75,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing_that_it_acknowledged()
     let take = Take {
         rates: [rate(&owner, 1_000_000, Duration::from_secs(60), Algorithm::Sliding)].into_iter().collect(),
         quota: Some(quota(&owner, 400, 3600)),
+        ..Take::default()
     };
     let (passed, stop) = (Arc::new(AtomicU64::new(0)), tokio::sync::watch::channel(false));
     let mut tasks = Vec::new();
@@ -153,7 +154,7 @@ async fn while_the_server_is_away_counting_goes_on_here_from_what_was_known() {
     assert_eq!(subscription.next().await, Some(Event::SessionChanged(key.clone())));
     cache.get(&key).await.expect("up");
     let owner = Owner::session(&key, None);
-    let take = Take { rates: [].into_iter().collect(), quota: Some(quota(&owner, 5, 3600)) };
+    let take = Take { rates: [].into_iter().collect(), quota: Some(quota(&owner, 5, 3600)), ..Take::default() };
     for _ in 0..3 {
         assert!(matches!(store.take(&take).await, Ok(Verdict::Allowed(_))));
     }
@@ -178,7 +179,11 @@ async fn sessions_and_quotas_lie_where_tyk_looks_for_them() {
     let read = store.session(&key).await.expect("up").expect("Tyk wrote it");
     assert_eq!(read.session.alias, "bob");
     server.tell(redis::cmd("SET").arg(format!("quota-{key}")).arg(3).arg("EX").arg(60));
-    let take = Take { rates: [].into_iter().collect(), quota: Some(quota(&Owner::session(&key, None), 5, 60)) };
+    let take = Take {
+        rates: [].into_iter().collect(),
+        quota: Some(quota(&Owner::session(&key, None), 5, 60)),
+        ..Take::default()
+    };
     let Ok(Verdict::Allowed(allowance)) = store.take(&take).await else { panic!("two are left") };
     assert_eq!(allowance.quota.map(|quota| quota.remaining), Some(1));
     let counted = server.tell(redis::cmd("GET").arg(format!("quota-{key}")));
@@ -199,6 +204,7 @@ async fn one_take_is_one_round_trip() {
             .into_iter()
             .collect(),
         quota: Some(quota(&owner, 1_000, 60)),
+        ..Take::default()
     };
     let mut endpoint = rate(&owner, 1_000, second, Algorithm::Smooth { burst: 500 });
     endpoint.key = owner.rate(Some("GET /orders/{id}"));

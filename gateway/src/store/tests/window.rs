@@ -8,8 +8,14 @@ use proptest::prelude::*;
 use super::limits::{quota, rate};
 use crate::model::id::ApiId;
 use crate::model::limit::{Algorithm, RateLimit};
+use crate::model::store::StoreLimits;
 use crate::store::counters::{Counters, Taken};
 use crate::store::{Owner, Take, Verdict};
+
+/// At most so many, of which nothing is written down.
+fn counters(counters_max: usize) -> Counters {
+    Counters::new(&StoreLimits { counters_max, ..StoreLimits::default() }, None)
+}
 
 const START_US: u64 = 1_795_395_600_000_000;
 
@@ -41,10 +47,10 @@ proptest! {
         gaps in gaps(),
         threads in 1_usize..4,
     ) {
-        let counters = Counters::new(1_000, None);
+        let counters = counters(1_000);
         let owner = Owner::api(&ApiId::parse("a").expect("it is a name"));
         let limit = RateLimit::new(NonZeroU64::new(max).expect("given"), Duration::from_micros(per_us)).expect("in range");
-        let take = Take { rates: [crate::store::RateUse { key: owner.rate(None), limit, algorithm }].into_iter().collect(), quota: None };
+        let take = Take { rates: [crate::store::RateUse { key: owner.rate(None), limit, algorithm }].into_iter().collect(), quota: None, ..Take::default() };
         let mut passed = Vec::new();
         let mut now = START_US;
         for gap in &gaps {
@@ -87,9 +93,9 @@ proptest! {
         per_us in 1_000_u64..5_000_000,
         gaps in gaps(),
     ) {
-        let counters = Counters::new(1_000, None);
+        let counters = counters(1_000);
         let owner = Owner::api(&ApiId::parse("a").expect("it is a name"));
-        let take = Take { rates: [rate(&owner, max, Duration::from_micros(per_us), algorithm)].into_iter().collect(), quota: None };
+        let take = Take { rates: [rate(&owner, max, Duration::from_micros(per_us), algorithm)].into_iter().collect(), quota: None, ..Take::default() };
         let mut now = START_US;
         for gap in gaps {
             now += gap;
@@ -106,10 +112,10 @@ proptest! {
     /// However takes with and without quota mix, no more than the quota passes until it renews.
     #[test]
     fn a_quota_is_never_exceeded(max in 1_u64..50, gaps in gaps()) {
-        let counters = Counters::new(1_000, None);
+        let counters = counters(1_000);
         let owner = Owner::api(&ApiId::parse("a").expect("it is a name"));
         let slow = rate(&owner, 20, Duration::from_secs(1), Algorithm::Sliding);
-        let take = Take { rates: [slow].into_iter().collect(), quota: Some(quota(&owner, max, 2)) };
+        let take = Take { rates: [slow].into_iter().collect(), quota: Some(quota(&owner, max, 2)), ..Take::default() };
         let (mut now, mut used, mut renews) = (START_US, 0, 0);
         for gap in gaps {
             now += gap;
@@ -136,22 +142,25 @@ fn is_allowed(counters: &Counters, take: &Take, now_us: u64) -> bool {
 fn verdict(counters: &Counters, take: &Take, now_us: u64) -> Verdict {
     match counters.take(take, now_us, &|_| false).expect("there is room") {
         Taken::Decided(verdict) => verdict,
-        Taken::Wait(_) => panic!("nothing is written down"),
+        Taken::Wait(_) | Taken::Load(_) => panic!("nothing is written down"),
     }
 }
 
 // limit: store.counters_max
 #[test]
 fn a_full_table_refuses_another_counter_until_one_is_idle() {
-    let counters = Counters::new(1, None);
+    let counters = counters(1);
     let name = |number: u32| ApiId::parse(&number.to_string()).expect("it is a name");
     let take = |number| {
         let slow = rate(&Owner::api(&name(number)), 1, Duration::from_secs(1), Algorithm::Sliding);
-        Take { rates: [slow].into_iter().collect(), quota: None }
+        Take { rates: [slow].into_iter().collect(), quota: None, ..Take::default() }
     };
     let refused = (0..5_000).filter(|number| counters.take(&take(*number), START_US, &|_| false).is_err()).count();
     assert!(refused > 4_000, "{refused}");
-    assert_eq!(u64::try_from(refused).expect("small"), counters.refused());
+    assert_eq!(
+        u64::try_from(refused).expect("small"),
+        counters.numbers().refused.load(std::sync::atomic::Ordering::Relaxed)
+    );
     let later = START_US + 2_000_000;
     assert!((0..50).all(|number| counters.take(&take(number), later, &|_| false).is_ok()));
     assert!(counters.len() <= 64 * 9);
@@ -160,10 +169,13 @@ fn a_full_table_refuses_another_counter_until_one_is_idle() {
 #[test]
 fn a_clock_that_was_set_back_does_not_block_for_ever() {
     for algorithm in super::limits::ALGORITHMS {
-        let counters = Counters::new(100, None);
+        let counters = counters(100);
         let owner = Owner::api(&ApiId::parse("a").expect("it is a name"));
-        let take =
-            Take { rates: [rate(&owner, 1, Duration::from_secs(1), algorithm)].into_iter().collect(), quota: None };
+        let take = Take {
+            rates: [rate(&owner, 1, Duration::from_secs(1), algorithm)].into_iter().collect(),
+            quota: None,
+            ..Take::default()
+        };
         assert!(is_allowed(&counters, &take, START_US + 3_600_000_000), "{algorithm:?}");
         assert!(is_allowed(&counters, &take, START_US), "{algorithm:?}");
         assert!(!is_allowed(&counters, &take, START_US), "{algorithm:?}");

@@ -70,6 +70,11 @@ impl ApiMetrics {
         self.families.refusals.get_or_create_owned(&with(&self.labels, "reason", reason)).inc();
     }
 
+    /// Changes of a session could not be written back.
+    pub fn session_not_written_back(&self) {
+        self.families.sessions_not_written.get_or_create_owned(&self.labels).inc();
+    }
+
     /// Records found no place in their queue.
     pub fn records_dropped(&self, records: u64) {
         self.families.records_dropped.get_or_create_owned(&with(&self.labels, "reason", "queue")).inc_by(records);
@@ -165,5 +170,26 @@ impl HookMetrics {
     /// Records were dropped: the plugin said so, or failed.
     pub fn records_dropped(&self, records: u64) {
         self.records_dropped.inc_by(records);
+    }
+}
+
+/// What became of the requests that a plugin of an API sends.
+#[derive(Clone)]
+pub struct OutgoingMetrics {
+    pub(super) families: Arc<Families>,
+    pub(super) labels: Labels,
+}
+
+impl OutgoingMetrics {
+    /// A request ended, or was refused.
+    pub fn ended(&self, outcome: &'static str, time: Duration) {
+        self.families.outgoing.get_or_create_owned(&with(&self.labels, "outcome", outcome)).inc();
+        self.families.outgoing_seconds.get_or_create_owned(&self.labels).observe(time.as_secs_f64());
+    }
+}
+
+impl std::fmt::Debug for OutgoingMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OutgoingMetrics")
     }
 }

@@ -18,7 +18,8 @@ pub enum ReaderKind {
     Gauge,
 }
 
-type Read = Box<dyn Fn() -> f64 + Send + Sync>;
+/// Reads values, each with its labels.
+pub(super) type Read = Box<dyn Fn() -> Vec<(Labels, f64)> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Readers(Mutex<Vec<Reader>>);
@@ -27,24 +28,15 @@ struct Reader {
     name: &'static str,
     help: &'static str,
     kind: ReaderKind,
-    values: Vec<(Labels, Read)>,
+    reads: Vec<Read>,
 }
 
 impl Readers {
-    pub(super) fn add(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        kind: ReaderKind,
-        labels: &[(&'static str, &str)],
-        read: impl Fn() -> f64 + Send + Sync + 'static,
-    ) {
-        let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    pub(super) fn add(&self, name: &'static str, help: &'static str, kind: ReaderKind, read: Read) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = (labels, Box::new(read) as Read);
         match all.iter_mut().find(|reader| reader.name == name) {
-            Some(reader) => reader.values.push(value),
-            None => all.push(Reader { name, help, kind, values: vec![value] }),
+            Some(reader) => reader.reads.push(read),
+            None => all.push(Reader { name, help, kind, reads: vec![read] }),
         }
     }
 
@@ -69,11 +61,11 @@ impl Collector for Readers {
                 ReaderKind::Gauge => MetricType::Gauge,
             };
             let mut metric = encoder.encode_descriptor(reader.name, reader.help, None, kind)?;
-            for (labels, read) in &reader.values {
-                let mut series = metric.encode_family(labels)?;
+            for (labels, value) in reader.reads.iter().flat_map(|read| read()) {
+                let mut series = metric.encode_family(&labels)?;
                 match reader.kind {
-                    ReaderKind::Counter => series.encode_counter::<NoLabelSet, _, f64>(&read(), None)?,
-                    ReaderKind::Gauge => series.encode_gauge(&read())?,
+                    ReaderKind::Counter => series.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
+                    ReaderKind::Gauge => series.encode_gauge(&value)?,
                 }
             }
         }

@@ -82,6 +82,9 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
         credential: credential?,
         strip_credential: raw.strip_credential,
         session_lifetime: Duration::from_secs(raw.session_lifetime_seconds),
+        sessions_max: raw.sessions_max,
+        counters_max: raw.counters_max,
+        quota_life: Duration::from_secs(raw.quota_life_seconds),
     })))
 }
 

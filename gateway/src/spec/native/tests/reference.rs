@@ -99,15 +99,20 @@ fn the_reference_is_good_with_everything_switched_on() {
     for file in ["cert.pem", "key.pem", "ca.pem", "plugins/headers.wasm"] {
         folder.write(file, "");
     }
+    folder.write("signer.secret", "of the file\n");
     let more = "apis: [ { id: more, listen: { path: / }, upstream: { url: \"http://a\" } } ]";
     folder.write("apis/more.yaml", more);
     folder.write("example.yaml", &switched_on());
-    let (gateway, warnings) = crate::spec::read(&folder.path("example.yaml")).unwrap_or_else(|p| panic!("{p}"));
+    let environment = |name: &str| (name == "TOKEN_SERVER_SECRET").then(|| "of the environment".to_owned());
+    let read = crate::spec::read_with(&folder.path("example.yaml"), &environment);
+    let (gateway, warnings) = read.unwrap_or_else(|p| panic!("{p}"));
     let warnings: Vec<&str> = warnings.iter().map(|w| w.path.as_str()).collect();
     // Settings that only make sense where another one is changed.
     let expected = [
         "plugins.headers.reuse_calls_max",
         "plugins.headers.reuse_memory_high_water_bytes",
+        "plugins.headers.outgoing_http",
+        "plugins.headers.secrets",
         "apis[0].upstream.ca_file",
         "apis[0].upstream.server_name",
         "analytics.file",

@@ -1,0 +1,83 @@
+//! What every request may cause fills no log: a line when it begins, one in a while, and one when it is over.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stile::clock::Clock;
+use stile::model::gateway::{AccessLog, Log, LogFormat};
+use stile::model::session::Session;
+use stile_tests::{Gateway, Redis, Upstream, api, plugin};
+
+use super::{call, keep, keyed, quota};
+
+#[test]
+fn a_flood_of_warnings_is_told_in_a_line_with_its_number() {
+    let output = Command::new(std::env::current_exe().expect("it runs"))
+        .args(["stores::floods::child", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
+        .env_remove("STILE_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts again");
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{log}");
+
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |message: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["message"].as_str().is_some_and(|of| of.starts_with(message))).collect()
+    };
+    let numbers = |message: &str, field: &str| -> Vec<u64> {
+        of(message).iter().map(|line| line[field].as_u64().unwrap_or_else(|| panic!("{line}"))).collect()
+    };
+    let message = "sessions of plugins leave before their time";
+    assert_eq!(numbers(message, "sessions"), [1, CALLERS - 1], "{log}");
+    assert!(of(message).iter().all(|line| line["api"] == "orders" && line["sessions_max"] == 1), "{log}");
+    assert_eq!(numbers("requests are refused: the store gives no answer", "requests"), [1], "{log}");
+    let refused = of("refused in all").first().and_then(|line| line["refused"].as_u64()).unwrap_or_default();
+    assert!(refused >= CALLERS, "{log}");
+    assert_eq!(numbers("the store answers again", "untold"), [refused - 1], "{log}");
+}
+
+/// A process of its own, because its log and what was told are the process's.
+#[tokio::test]
+#[ignore = "a test above runs it"]
+async fn child() {
+    let log = Log { format: LogFormat::Json, filter: "info".to_owned(), access: AccessLog::Off };
+    stile::telemetry::log::init(&log).expect("the filter is good");
+    let (upstream, clock) = (Upstream::start(), Clock::manual(1_800_000_000_000));
+
+    let auth = json!({ "plugin": "session", "config": { "alias": "made" }, "sessions_max": 1 });
+    let flooded = api("orders").upstream(&upstream).auth(plugin("session")).set("/auth", auth);
+    let gateway = Gateway::with(flooded).embedded().clock(&clock).start().await;
+    // The first finds an empty place.
+    for number in 0..=CALLERS {
+        if number == CALLERS {
+            clock.advance(A_WHILE);
+        }
+        assert_eq!(call(&gateway, &format!("caller-{number}")).await.status(), 200);
+    }
+    drop(gateway);
+
+    let mut redis = Redis::durable();
+    let builder = Gateway::with(keyed(&upstream)).redis(&redis).set("/store/away", "deny").clock(&clock);
+    let gateway = builder.start().await;
+    keep(&gateway, "ana-token", Session { quota: quota(1_000_000), ..Session::default() }).await;
+    assert_eq!(call(&gateway, "ana-token").await.status(), 200);
+    redis.kill();
+    let mut refused = 0_u64;
+    while refused < CALLERS {
+        refused += u64::from(call(&gateway, "ana-token").await.status() == 503);
+    }
+    assert!(redis.run());
+    while call(&gateway, "ana-token").await.status() != 200 {
+        refused += 1;
+    }
+    clock.advance(A_WHILE);
+    assert_eq!(call(&gateway, "ana-token").await.status(), 200);
+    let line = format!("{}\n", json!({ "message": "refused in all", "refused": refused }));
+    std::io::stderr().write_all(line.as_bytes()).expect("the parent listens");
+}
+
+const CALLERS: u64 = 50;
+const A_WHILE: Duration = Duration::from_secs(5);
