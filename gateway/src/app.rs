@@ -7,7 +7,7 @@ mod state;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,7 @@ use crate::pipeline::exchange::{Core, RequestIds};
 use crate::pipeline::rights::Patterns;
 use crate::pipeline::standing::Standings;
 use crate::plugin::cache::Cache;
+use crate::plugin::compile::Compiler;
 use crate::plugin::engine::{Choice, Engine, EngineError};
 use crate::plugin::host::Outlet;
 use crate::plugin::lane::SlowLane;
@@ -89,7 +90,8 @@ pub enum StartError {
 }
 
 /// Makes the engine and what else plugins are loaded with. What plugins keep goes to `store`: to look at them, one in memory.
-pub fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared, StartError> {
+/// `stile` is the program that compiles them; without it this process does.
+pub fn prepare(gateway: &Gateway, store: &Store, stile: Option<&Path>) -> Result<Prepared, StartError> {
     let machine = Machine::read();
     let (engine, choice) = Engine::new(&gateway.runtime, &machine)?;
     let cache = gateway.runtime.cache_dir.clone().or_else(default_cache_dir).and_then(|path| {
@@ -104,7 +106,8 @@ pub fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared, StartError>
     let sessions = SessionCache::new(store, &gateway.store.cache);
     let (store, workers) = (store.clone(), gateway.workers);
     let (instances, generations) = (Arc::default(), Arc::default());
-    let loader = Loader { engine, cache, store, sessions, metrics, workers, instances, generations };
+    let compiler = Compiler::new(stile, &gateway.runtime);
+    let loader = Loader { engine, compiler, cache, store, sessions, metrics, workers, instances, generations };
     Ok(Prepared { loader, machine, choice })
 }
 
@@ -137,21 +140,28 @@ pub struct Drained {
     pub records_lost: u64,
 }
 
-/// Starts a gateway: loads plugins, takes addresses, serves. `step` is told the name of each plugin before it loads.
-pub fn start(gateway: &Gateway, clock: &Clock, step: impl FnMut(&str)) -> Result<Running, StartError> {
-    start_with(gateway, clock, upstream::Shared::default(), step)
+/// Starts a gateway: loads plugins, takes addresses, serves. `stile` is the program that compiles plugins, and `step` is told
+/// the name of each before it loads.
+pub fn start(
+    gateway: &Gateway,
+    clock: &Clock,
+    stile: Option<&Path>,
+    step: impl FnMut(&str),
+) -> Result<Running, StartError> {
+    start_with(gateway, clock, stile, upstream::Shared::default(), step)
 }
 
 /// The same with what all cores share of upstreams, such as a resolver of one's own.
 pub fn start_with(
     gateway: &Gateway,
     clock: &Clock,
+    stile: Option<&Path>,
     upstreams: upstream::Shared,
     step: impl FnMut(&str),
 ) -> Result<Running, StartError> {
     let stamps = Stamps::of(&gateway.sources);
     let store = state::open(gateway, clock)?;
-    let Prepared { loader, machine, choice } = prepare(gateway, &store)?;
+    let Prepared { loader, machine, choice } = prepare(gateway, &store, stile)?;
     let files = raise_file_limit();
     let mut found = vec![format!("machine: {machine}")];
     found.push(format!(
@@ -161,6 +171,9 @@ pub fn start_with(
         gateway.workers,
         files.map_or_else(|| "unlimited".to_owned(), |files| files.to_string()),
     ));
+    let compiler = &loader.compiler;
+    let kind = if compiler.is_here() { "fallback" } else { "compiler" };
+    found.push(format!("{kind}: plugins are compiled {}", compiler.told()));
     found.extend(choice.fallbacks.iter().map(|reason| format!("fallback: {reason}")));
     if let Some(files) = files
         && files < connections_need(gateway)
@@ -177,7 +190,7 @@ pub fn start_with(
         );
     }
     for line in &found {
-        if line.starts_with("machine") || line.starts_with("plugins") {
+        if ["machine", "plugins", "compiler"].iter().any(|kind| line.starts_with(kind)) {
             tracing::info!(target: "stile::start", "{line}");
         } else {
             tracing::warn!(target: "stile::start", "{line}");

@@ -12,10 +12,12 @@ mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::plugin::compile::confined::{self, COMMAND, Order};
 
 /// An HTTP API gateway whose plugins are WebAssembly components.
 #[derive(Debug, Parser)]
@@ -49,6 +51,12 @@ enum Command {
                                  same. What cannot be used leaves what runs as it was; then the exit code is 1."
     )]
     Reload(reload::ReloadArgs),
+    /// Compile a component for a gateway, which starts this itself: reads and writes what only a gateway does.
+    #[command(name = COMMAND, hide = true)]
+    Compile {
+        /// Settings and limits.
+        order: Vec<String>,
+    },
     /// Print the JSON Schema of the configuration file.
     #[command(after_long_help = "Example:\n  stile schema > stile.schema.json\n\nAn editor with YAML support uses it \
                                  after this first line of stile.yaml:\n  # yaml-language-server: $schema=stile.schema.json")]
@@ -164,6 +172,12 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Key(command) => key::run(command, out),
         Command::Policy(command) => policy::run(command, out),
         Command::Reload(args) => reload::run(&args, out),
+        Command::Compile { order } => {
+            let order = Order::parse(&order).ok_or_else(|| {
+                Failure::Usage(anyhow::anyhow!("a gateway starts this itself, with a component to compile"))
+            })?;
+            confined::run(&order, &mut io::stdin().lock(), out).map_err(Failure::run)
+        }
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&crate::spec::schema()).map_err(Failure::run)?;
             writeln!(out, "{schema}").map_err(Failure::Output)
@@ -191,6 +205,12 @@ impl ConfigFile {
             ))
         })
     }
+}
+
+/// This program, for the processes that compile plugins: the file that runs, whatever stands at its path by now.
+fn this_program() -> Option<&'static Path> {
+    // A test is not `stile`: it would run itself.
+    (!cfg!(test)).then_some(Path::new("/proc/self/exe"))
 }
 
 const EXIT_RUN: u8 = 1;

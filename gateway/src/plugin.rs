@@ -16,6 +16,8 @@ pub mod limits;
 pub mod load;
 pub mod machine;
 pub mod pool;
+pub mod seal;
+pub mod shape;
 pub mod v0_1;
 pub mod verdict;
 

@@ -33,13 +33,24 @@ fn table() -> BTreeMap<&'static str, Vec<Expected>> {
 
 /// The plugin's limits: neither fuel nor time is to hide what the attack is about, not even in a debug build.
 fn limits(attack: &str) -> Value {
-    let fuel: u64 = if attack == "spin" { 2_000_000 } else { 1_000_000_000_000 };
+    let fuel: u64 = match attack {
+        "spin" => 2_000_000,
+        "clock_loop" => CLOCK_LOOP_FUEL,
+        _ => 1_000_000_000_000,
+    };
     json!({ "fuel": fuel, "deadline_ms": deadline_ms(attack) })
 }
 
 fn deadline_ms(attack: &str) -> u32 {
-    if ["spin_on", "sleep"].contains(&attack) { 100 } else { 2_000 }
+    match attack {
+        "spin_on" | "sleep" => 100,
+        "hold" => 500,
+        _ => 2_000,
+    }
 }
+
+/// Enough for a hundred thousand readings of the clock, were they free.
+const CLOCK_LOOP_FUEL: u64 = 30_000_000;
 
 fn attacked(upstream: &Upstream, id: &str, hook: &str, attack: &str, goes_on: bool) -> Api {
     let hostile = plugin("hostile").function("attack").config(json!({ "attack": attack }));
@@ -131,6 +142,8 @@ attacks! {
     a_plugin_that_exits_takes_nobody_along: "exit";
     a_plugin_that_says_it_failed_is_counted_apart: "err";
     a_plugin_that_calls_the_host_too_often_is_ended: "host_calls";
+    a_plugin_that_calls_the_host_in_a_loop_is_out_of_fuel: "clock_loop";
+    a_plugin_that_sits_on_memory_ends_at_its_deadline: "hold";
     a_plugin_that_hands_the_host_too_much_is_ended: "host_call_bytes";
     a_plugin_that_logs_a_giant_line_is_ended: "log_shout";
     a_plugin_that_floods_the_log_loses_lines: "log_flood";
@@ -227,5 +240,85 @@ async fn an_instance_that_failed_is_never_used_again() {
 
         assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", kind)]), 3.0, "{attack}");
         assert_eq!(reused(&gateway) > 0.0, is_kept, "{attack}: {}", reused(&gateway));
+    }
+}
+
+/// A gateway where `pre` is under this attack, with these limits.
+async fn limited(upstream: &Upstream, attack: &str, limits: Value) -> Gateway {
+    let builder = Gateway::with(attacked(upstream, "orders", "pre", attack, false)).grant("hostile", ["log", "kv"]);
+    builder.limits("hostile", limits).start().await
+}
+
+#[tokio::test]
+async fn a_plugin_that_works_and_then_sleeps_keeps_no_core() {
+    let upstream = Upstream::start();
+    let spins = plugin("spins").function("attack").config(json!({ "attack": "spin" }));
+    let builder = Gateway::with(attacked(&upstream, "asleep", "pre", "hold", false));
+    let builder = builder.and(api("awake").upstream(&upstream).pre(spins)).grant("hostile", ["log", "kv"]);
+    let builder = builder.plugin("spins", "file", stile_tests::guest("hostile").display().to_string());
+    // Either takes many slices of the core, one of them before it sleeps.
+    let builder =
+        builder.grant("spins", ["log", "kv"]).limits("spins", json!({ "fuel": 50_000_000, "deadline_ms": 9_000 }));
+    let gateway = builder.limits("hostile", json!({ "fuel": 1_000_000_000, "deadline_ms": 10_000 })).start().await;
+
+    let asleep = tokio::spawn(gateway.get("/asleep/1").send());
+    while gateway.metric("stile_plugin_memory_bytes", &[]) < f64::from(16 << 20) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.get("/awake/1").send().await.status(), 500);
+
+    assert!(!asleep.is_finished(), "it waited for the one that is asleep");
+    assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "fuel")]), 1.0);
+    asleep.abort();
+}
+
+// limit: plugin_limits.host_call_fuel
+#[tokio::test]
+async fn a_loop_of_host_calls_costs_what_they_cost() {
+    let upstream = Upstream::start();
+    for (price, status, failures) in [(0, 200, 0.0), (1_000, 500, 1.0)] {
+        let limits = json!({ "fuel": CLOCK_LOOP_FUEL, "deadline_ms": 20_000, "host_call_fuel": price });
+        let gateway = limited(&upstream, "clock_loop", limits).await;
+
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{price}");
+        assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "fuel")]), failures, "{price}");
+        let fuel = gateway.metric("stile_plugin_call_fuel_sum", &[("api", "orders")]);
+        assert!(fuel <= CLOCK_LOOP_FUEL as f64, "{fuel}");
+    }
+}
+
+// limit: plugin_limits.host_call_fuel_per_byte
+#[tokio::test]
+async fn what_host_calls_carry_costs_by_the_byte() {
+    let upstream = Upstream::start();
+    // The plugin stores 65 times 64 KiB, which is more than four million bytes.
+    for (price, status, failures) in [(1, 200, 0.0), (1_000, 500, 1.0)] {
+        let limits = json!({
+            "fuel": 1_000_000_000, "deadline_ms": 20_000, "host_call_fuel_per_byte": price, "host_call_bytes_max": 8 << 20
+        });
+        let gateway = limited(&upstream, "host_call_bytes", limits).await;
+
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{price}");
+        assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "fuel")]), failures, "{price}");
+    }
+}
+
+// limit: plugin_limits.clock_grain_us
+#[tokio::test]
+async fn clocks_and_pauses_of_a_plugin_are_coarse() {
+    let upstream = Upstream::start();
+    for grain_ms in [1, 20] {
+        let limits =
+            json!({ "fuel": 1_000_000_000_000_u64, "deadline_ms": 20_000, "clock_grain_us": grain_ms * 1_000 });
+        let gateway = limited(&upstream, "measure", limits).await;
+
+        let reply = gateway.get("/orders/1").send().await;
+
+        let text = reply.text();
+        let steps: Vec<u64> = text.split(' ').map(|step| step.parse().expect("nanoseconds")).collect();
+        assert_eq!(steps.len(), 3, "{text}");
+        for step in steps {
+            assert!(step >= grain_ms * 1_000_000 && step % (grain_ms * 1_000_000) == 0, "{grain_ms} ms: {text}");
+        }
     }
 }

@@ -2,13 +2,18 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that looks for what is not there has failed, and says where")]
 
+mod caps;
+mod compile;
 mod egress;
 mod examples;
+mod gateway_limits;
 mod hostile;
 mod keys;
+mod limits;
 mod load;
 mod operations;
 mod order;
+mod plugin_limits;
 mod proxy;
 mod readme;
 mod regressions;

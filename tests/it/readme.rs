@@ -1,5 +1,5 @@
 //! The README does what it says: its commands give the answers beside them, and its first plugin builds and runs. The
-//! reference names the defaults and the metrics that there are.
+//! reference names the metrics that there are.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -46,22 +46,6 @@ fn the_two_commands_of_the_start_are_there() {
     assert_eq!(commands.len(), 2, "{commands:?}");
     for command in commands {
         assert!(workspace().join(command).is_file(), "{command}");
-    }
-}
-
-#[test]
-fn limits_of_the_reference_have_their_defaults() {
-    let example = std::fs::read_to_string(workspace().join("gateway/example.yaml")).expect("the example is there");
-    let settings: Vec<_> = (example.lines().map(str::trim))
-        // What is commented out stands for its default.
-        .map(|line| line.split(" #").next().unwrap_or(line).trim_start_matches('#').trim())
-        .collect();
-    let rows = rows("## Limits");
-    assert!(rows.len() > 10, "the limits were found");
-    for row in rows {
-        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
-        let setting = format!("{}: {}", cells[1], cells[2]);
-        assert!(settings.contains(&setting.as_str()), "`{setting}` is not a default");
     }
 }
 
@@ -139,7 +123,7 @@ fn demo() -> (Running, u16, Folder) {
 
 fn serve(file: &Path) -> Result<Running, String> {
     let (model, _) = stile::spec::read(file).map_err(|problems| problems.to_string())?;
-    let running = stile::app::start(&model, &Clock::system(), |_| {}).map_err(|error| error.to_string())?;
+    let running = stile::app::start(&model, &Clock::system(), None, |_| {}).map_err(|error| error.to_string())?;
     assert_eq!(running.snapshot().problems, []);
     Ok(running)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use stile::store::Store;
 use stile::upstream::{Lookup, Resolver, Shared};
 
 use crate::definition::put;
-use crate::{Api, Call, Folder, Page, Raw, Redis, SelfSigned, guest, guests};
+use crate::{Api, Call, Folder, Page, Raw, Redis, SelfSigned, compiler, guest, guests};
 
 /// A running gateway. Dropping it drains it.
 pub struct Gateway {
@@ -31,6 +31,7 @@ pub struct Builder {
     apis: Vec<Api>,
     tls: Option<SelfSigned>,
     clock: Clock,
+    compiler: Option<PathBuf>,
     names: Option<Lookup>,
     folder: Folder,
 }
@@ -51,7 +52,8 @@ impl Gateway {
             "runtime": { "instances_max": 32, "cache_dir": guests::cache() },
         });
         let (plugins, clock) = (BTreeMap::new(), Clock::system());
-        Builder { fields, plugins, apis: vec![api], tls: None, clock, names: None, folder: Folder::new() }
+        let (compiler, folder) = (compiler(), Folder::new());
+        Builder { fields, plugins, apis: vec![api], tls: None, clock, compiler, names: None, folder }
     }
 
     /// A request with `GET`.
@@ -304,6 +306,13 @@ impl Builder {
         self
     }
 
+    /// Has this program compile plugins; `None` has the gateway do so itself. Nothing comes from the cache.
+    #[must_use]
+    pub fn compiler(self, program: Option<PathBuf>) -> Self {
+        let cache = self.folder.path().join("cache").display().to_string();
+        Self { compiler: program, ..self }.set("/runtime/cache_dir", cache)
+    }
+
     /// Finds the addresses of names in this way, instead of asking the system.
     #[must_use]
     pub fn resolving(mut self, names: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static) -> Self {
@@ -346,7 +355,8 @@ impl Builder {
         let start = move || {
             let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
             let upstreams = self.names.map_or_else(Shared::default, |names| Shared::resolving(Resolver::new(names)));
-            stile::app::start_with(&model, &self.clock, upstreams, |_| {}).map_err(|error| error.to_string())
+            let stile = self.compiler.as_deref();
+            stile::app::start_with(&model, &self.clock, stile, upstreams, |_| {}).map_err(|error| error.to_string())
         };
         let running = tokio::task::spawn_blocking(start).await.expect("starting does not panic")?;
         let address = running.addresses.first().copied().expect("it listens");

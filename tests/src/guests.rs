@@ -15,6 +15,15 @@ pub fn guest(name: &str) -> PathBuf {
     file
 }
 
+/// The command that compiles plugins for gateways. It is beside the tests where cargo built them, and not beside a program
+/// that stands alone: then gateways do so themselves.
+#[must_use]
+pub fn compiler() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folders = program.ancestors().skip(1).take(2);
+    folders.map(|folder| folder.join("stile-of-tests")).find(|file| file.is_file())
+}
+
 /// The folder of the workspace.
 #[must_use]
 pub fn workspace() -> &'static Path {

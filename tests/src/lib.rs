@@ -28,7 +28,7 @@ pub use call::Call;
 pub use definition::{Api, Use, api, plugin};
 pub use folder::Folder;
 pub use gateway::{Builder, Gateway};
-pub use guests::{guest, workspace};
+pub use guests::{compiler, guest, workspace};
 pub use memory::resident_kib;
 pub use page::Page;
 pub use raw::{Raw, RawUpstream};

@@ -8,6 +8,7 @@ use crate::analytics::Sink;
 use crate::live::Live;
 use crate::live::reload::{ReloadNumbers, Reloader};
 use crate::pipeline::plan::PluginSessions;
+use crate::plugin::compile::CompileNumbers;
 use crate::plugin::load::Loader;
 use crate::plugin::pool::Counters;
 use crate::server::ServerCounters;
@@ -71,6 +72,23 @@ pub(super) fn register(
         read!(Counter "compile_cache_hits", "Plugins that need not be compiled", cache.hits_and_misses().0);
         read!(Counter "compile_cache_misses", "Plugins that had to be compiled", cache.hits_and_misses().1);
     }
+    let compiler = loader.compiler.clone();
+    read!(Gauge "compiles_running", "Plugins that are being compiled", compiler.numbers().running.load(Ordering::Relaxed));
+    let stopped = |reason: &'static str, count: fn(&CompileNumbers) -> &AtomicU64| {
+        let compiler = loader.compiler.clone();
+        let read = move || number(count(compiler.numbers()).load(Ordering::Relaxed));
+        metrics.reader(
+            "compiles_stopped",
+            "Plugins that were not compiled, by the limit",
+            Counter,
+            &[("limit", reason)],
+            read,
+        );
+    };
+    stopped("compile_time_max_ms", |numbers| &numbers.time);
+    stopped("compile_memory_bytes_max", |numbers| &numbers.memory);
+    stopped("compiled_bytes_max", |numbers| &numbers.compiled);
+    stopped("none", |numbers| &numbers.broken);
 
     let sink = sink.counters().clone();
     read!(Counter "analytics_records_written", "Analytics records written", sink.written.load(Ordering::Relaxed));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, this_program};
 use crate::app;
 use crate::clock::Clock;
 use crate::model::gateway::{
@@ -20,7 +20,8 @@ use crate::store::Store;
 
 /// Reads a component file and writes what it says of itself, as text or JSON.
 pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let prepared = app::prepare(&bare_gateway(), &Store::in_memory(Clock::system())).map_err(Failure::run)?;
+    let prepared = app::prepare(&bare_gateway(), &Store::in_memory(Clock::system()), this_program());
+    let prepared = prepared.map_err(Failure::run)?;
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("plugin");
     let name = PluginName::parse(stem).or_else(|_| PluginName::parse("plugin")).map_err(Failure::usage)?;
     // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.

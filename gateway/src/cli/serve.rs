@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::Failure;
 use super::progress::Progress;
+use super::{Failure, this_program};
 use crate::app;
 use crate::clock::Clock;
 use crate::live::Builder;
@@ -35,7 +35,8 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
     let mut hang_up = signal(tokio::signal::unix::SignalKind::hangup())?;
 
     let progress = Progress::new(gateway.plugins.len());
-    let running = app::start(gateway, &Clock::system(), |plugin| progress.step(plugin)).map_err(Failure::run)?;
+    let running = app::start(gateway, &Clock::system(), this_program(), |plugin| progress.step(plugin));
+    let running = running.map_err(Failure::run)?;
     progress.finish();
     for address in &running.addresses {
         tracing::info!(target: "stile::start", %address, "listening");
@@ -98,7 +99,8 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::
 
 /// Writes the order of work of each API. Plugins are loaded for it, as for serving.
 pub(super) fn explain(gateway: &Gateway, out: &mut dyn Write) -> Result<(), Failure> {
-    let prepared = app::prepare(gateway, &Store::in_memory(Clock::system())).map_err(Failure::run)?;
+    let prepared = app::prepare(gateway, &Store::in_memory(Clock::system()), this_program());
+    let prepared = prepared.map_err(Failure::run)?;
     let progress = Progress::new(gateway.plugins.len());
     let built = Builder::new(&prepared.loader).build(gateway, |plugin| progress.step(plugin));
     let (snapshot, _) = built.map_err(Failure::usage)?;

@@ -171,6 +171,8 @@ pub struct Runtime {
     pub instances_max: Option<u32>,
     /// Linear memory of all instances, in bytes; `None` takes half of what the machine or its cgroup has.
     pub memory_bytes_max: Option<u64>,
+    /// Of instances and of memory: the part that one plugin may take of all there are, in per cent.
+    pub plugin_share_percent: u32,
     /// The largest linear memory that any plugin's limit may name.
     pub instance_memory_bytes_max: u64,
     /// Bytes of linear memory that stay resident in a slot between calls.
@@ -181,6 +183,10 @@ pub struct Runtime {
     pub cache_bytes_max: u64,
     /// The time between two looks at running guests.
     pub tick: Duration,
+    /// Plugins that may be compiled at one time.
+    pub compile_slots: usize,
+    /// Threads that compile one plugin.
+    pub compile_threads: usize,
     /// What any plugin may be granted; `None` for all that there is.
     pub grants_max: Option<Vec<Capability>>,
     /// Where any plugin may be allowed to send requests; `None` for anywhere.
@@ -192,11 +198,15 @@ impl Default for Runtime {
         Self {
             instances_max: None,
             memory_bytes_max: None,
+            plugin_share_percent: 75,
             instance_memory_bytes_max: 256 << 20,
             keep_resident_bytes: 256 << 10,
             cache_dir: None,
             cache_bytes_max: 1 << 30,
             tick: Duration::from_micros(500),
+            compile_slots: 1,
+            // Compiling is not urgent, and requests need the cores.
+            compile_threads: 1,
             grants_max: None,
             outgoing_http_max: None,
         }

@@ -264,12 +264,18 @@ pub struct Limits {
     pub host_calls_max: u32,
     /// Those among them that ask for a session by its token, or change one: each may be a guess.
     pub session_calls_max: u32,
+    /// What each call into the gateway costs of the fuel, those of WASI included.
+    pub host_call_fuel: u64,
+    /// What each byte costs that such a call carries.
+    pub host_call_fuel_per_byte: u64,
     /// Log lines of one call; more are dropped and counted.
     pub log_lines_max: u32,
     /// Log bytes of one call; more are dropped and counted.
     pub log_bytes_max: u64,
     /// Random bytes of one call.
     pub random_bytes_max: u64,
+    /// What the clocks of the plugin are rounded down to.
+    pub clock_grain: Duration,
     /// The largest body handed to the plugin, whatever it declares.
     pub body_in_bytes_max: u64,
     /// The largest body taken from the plugin.
@@ -286,6 +292,18 @@ pub struct Limits {
     pub file_bytes_max: u64,
     /// Compile time.
     pub compile_time_max: Duration,
+    /// Memory of the compiler.
+    pub compile_memory_bytes_max: u64,
+    /// What it may be compiled to, in bytes.
+    pub compiled_bytes_max: u64,
+    /// Functions of all core modules of the component.
+    pub functions_max: u32,
+    /// Core modules and components within the component.
+    pub modules_max: u32,
+    /// Types of the component and all within it.
+    pub types_max: u32,
+    /// How deep components and modules may lie within one another.
+    pub nesting_max: u32,
     /// Keys that the plugin may hold in `kv`, for each API.
     pub kv_keys_max: u32,
     /// Bytes of a key.
@@ -322,9 +340,13 @@ impl Default for Limits {
             host_call_bytes_max: 4 << 20,
             host_calls_max: 1_000,
             session_calls_max: 20,
+            // About what the work takes, measured in the guest's own instructions.
+            host_call_fuel: 500,
+            host_call_fuel_per_byte: 1,
             log_lines_max: 20,
             log_bytes_max: 8 << 10,
             random_bytes_max: 64 << 10,
+            clock_grain: Duration::from_millis(1),
             body_in_bytes_max: 1 << 20,
             body_out_bytes_max: 4 << 20,
             header_count_max: 128,
@@ -333,6 +355,12 @@ impl Default for Limits {
             instance_wait: Duration::from_millis(50),
             file_bytes_max: 32 << 20,
             compile_time_max: Duration::from_secs(60),
+            compile_memory_bytes_max: 1 << 30,
+            compiled_bytes_max: 256 << 20,
+            functions_max: 100_000,
+            modules_max: 100,
+            types_max: 100_000,
+            nesting_max: 8,
             kv_keys_max: 10_000,
             kv_key_bytes_max: 256,
             kv_value_bytes_max: 64 << 10,

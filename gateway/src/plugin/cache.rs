@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
 use super::description::Description;
 use super::load::Digest;
+use super::seal::Seal;
 
 /// A component that is ready to be linked, with its answer to `describe`.
 pub struct Artifact {
@@ -32,7 +32,7 @@ pub struct Cache(Arc<Folder>);
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
-    key: [u8; 32],
+    seal: Seal,
     bytes_max: u64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -48,9 +48,9 @@ impl Cache {
             let text = format!("`{}` must belong to the gateway's user and be writable by nobody else", path.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        let key = key(path)?;
+        let seal = Seal::new(key(path)?);
         let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Folder { path: path.to_owned(), key, bytes_max, hits, misses })))
+        Ok(Self(Arc::new(Folder { path: path.to_owned(), seal, bytes_max, hits, misses })))
     }
 
     /// Times that a component was found, and was not.
@@ -68,14 +68,11 @@ impl Cache {
 
     fn read(&self, engine: &wasmtime::Engine, digest: &Digest) -> Option<Artifact> {
         let bytes = fs::read(self.file(engine, digest)).ok()?;
-        let (code, rest) = bytes.split_first_chunk::<32>()?;
-        if *code != self.code(digest, rest) {
-            return None;
-        }
-        let (length, rest) = rest.split_first_chunk::<8>()?;
-        let (description, compiled) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        let (length, rest) = self.0.seal.open(digest, &bytes)?.split_at(LENGTH_BYTES)?;
+        let length = u64::from_le_bytes(length.try_into().ok()?);
+        let (description, compiled) = rest.split_at(usize::try_from(length).ok()?)?;
         let description = serde_json::from_slice(description).ok()?;
-        let component = deserialize(engine, compiled).ok()?;
+        let component = compiled.component(engine).ok()?;
         Some(Artifact { component, description })
     }
 
@@ -96,7 +93,7 @@ impl Cache {
         // Renamed into place: a reader has the old file or the new one, never a part.
         let temporary = target.with_extension(format!("tmp{}", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&self.code(digest, &rest))?;
+        file.write_all(&self.0.seal.code(digest, &rest))?;
         file.write_all(&rest)?;
         fs::rename(&temporary, &target)
     }
@@ -128,20 +125,6 @@ impl Cache {
         engine.precompile_compatibility_hash().hash(&mut hasher);
         self.0.path.join(format!("{}-{:016x}.{EXTENSION}", digest.hex(), hasher.finish()))
     }
-
-    /// Binds the content to its digest and to the key of the folder.
-    fn code(&self, digest: &Digest, content: &[u8]) -> [u8; 32] {
-        let inner = Sha256::new().chain_update(self.0.key).chain_update(digest.hex()).chain_update(content).finalize();
-        // Hashed again with the key, so that nothing can be appended to what was hashed first.
-        Sha256::new().chain_update(self.0.key).chain_update(inner).finalize().into()
-    }
-}
-
-#[expect(unsafe_code, reason = "loading native code is the point of the cache")]
-fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes were written by this gateway's `Component::serialize`: their code was checked with a key that only
-    // the owner of the folder can read, and the folder is writable by nobody else.
-    unsafe { Component::deserialize(engine, compiled) }
 }
 
 fn key(folder: &Path) -> io::Result<[u8; 32]> {
@@ -149,13 +132,20 @@ fn key(folder: &Path) -> io::Result<[u8; 32]> {
     if let Some(key) = fs::read(&file).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
         return Ok(key);
     }
-    let mut key = [0; 32];
-    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut key)?;
+    let seal = Seal::random()?;
     let temporary = folder.join(format!("key.tmp{}", std::process::id()));
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?.write_all(&key)?;
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?
+        .write_all(seal.key())?;
     fs::rename(&temporary, &file)?;
     // Another gateway may have done the same: what stands there now counts.
     fs::read(&file)?.try_into().map_err(|_| io::Error::other("key file has a wrong size"))
 }
 
 const EXTENSION: &str = "cwasm";
+/// Of the description, which stands before the component.
+const LENGTH_BYTES: usize = 8;

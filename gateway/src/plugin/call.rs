@@ -252,7 +252,7 @@ pub(super) async fn instantiate(
     deadline: Instant,
 ) -> Result<(Store<Host>, Instance), CallError> {
     let (engine, limits) = (&generation.engine, &generation.limits);
-    let host = Host::new(limits.clone(), Some(identity.clone()), engine.memory().clone(), worker.lane.clone())
+    let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), worker.lane.clone())
         .with_outlet(worker.outlet.clone());
     let mut store = host.into_store(engine.wasmtime());
     let prepared = async |store: &mut Store<Host>| {

@@ -1,13 +1,61 @@
-//! Compiling a component within a time limit.
+//! Compiling a stranger's component, which is hard work on hostile input: in a process of its own, under limits.
 //!
-//! The compiler cannot be stopped: where it takes too long, its thread is left to end by itself and its result is thrown
-//! away. What bounds it then is the size of the file.
+//! Compiling cannot be stopped, runs deep into the stack and takes what memory it likes; a process can be ended from
+//! outside. Where there is no `stile` binary to start, as in a program that embeds the gateway, a thread must do.
 
+mod child;
+pub mod confined;
+mod slots;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use self::slots::Slots;
+use super::engine::Engine;
+use super::load::Digest;
+use crate::model::gateway::Runtime;
+use crate::model::plugin::Limits;
+
+/// What compiles components. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Compiler(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    way: Way,
+    slots: Slots,
+    threads: usize,
+    numbers: CompileNumbers,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// In a child, which is this program.
+    Child(PathBuf),
+    /// In a thread, which is left to itself where it takes too long.
+    Here,
+}
+
+/// How compiling went so far.
+#[derive(Debug, Default)]
+pub struct CompileNumbers {
+    /// Components that are being compiled.
+    pub running: AtomicU64,
+    /// Not compiled, because of `compile_time_max_ms`.
+    pub time: AtomicU64,
+    /// Because of `compile_memory_bytes_max`.
+    pub memory: AtomicU64,
+    /// Because of `compiled_bytes_max`.
+    pub compiled: AtomicU64,
+    /// Because the compiler broke.
+    pub broken: AtomicU64,
+}
 
 /// A component did not compile.
 #[derive(Debug)]
@@ -16,11 +64,77 @@ pub enum CompileError {
     Refused(String),
     /// It took longer than allowed.
     Time,
+    /// It took more memory than allowed.
+    Memory,
+    /// More came of it than allowed.
+    Compiled,
+    /// The compiler did not get to its end: how that looked from outside, with a stranger's words in it.
+    Broken(String),
+    /// The compiler could not be started.
+    Start(io::Error),
 }
 
-/// Compiles a component; returns it with the time that took.
-pub fn compile(engine: &Engine, wasm: &[u8], time_max: Duration) -> Result<(Component, Duration), CompileError> {
-    let begun = Instant::now();
+impl Compiler {
+    /// One that starts this program, a `stile`, for each component; or without it does the work in this process.
+    pub fn new(program: Option<&Path>, runtime: &Runtime) -> Self {
+        let way = program.map_or(Way::Here, |program| Way::Child(program.to_owned()));
+        let (slots, threads) = (Slots::new(runtime.compile_slots), runtime.compile_threads);
+        Self(Arc::new(Shared { way, slots, threads, numbers: CompileNumbers::default() }))
+    }
+
+    /// How it works, for the log of a start.
+    pub fn told(&self) -> String {
+        match &self.0.way {
+            Way::Child(_) => format!("in processes of their own, {} at one time", self.0.slots.count()),
+            Way::Here => {
+                "in this process: one that takes too long cannot be stopped, nor its memory be limited".to_owned()
+            }
+        }
+    }
+
+    /// Whether components are compiled in this process.
+    pub fn is_here(&self) -> bool {
+        matches!(self.0.way, Way::Here)
+    }
+
+    /// How it went so far.
+    pub fn numbers(&self) -> &CompileNumbers {
+        &self.0.numbers
+    }
+
+    /// Compiles a component, after those that came before; returns it with the time that took.
+    pub fn compile(
+        &self,
+        engine: &Engine,
+        wasm: &[u8],
+        digest: &Digest,
+        limits: &Limits,
+    ) -> Result<(Component, Duration), CompileError> {
+        let _slot = self.0.slots.take();
+        let numbers = &self.0.numbers;
+        numbers.running.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        let compiled = match &self.0.way {
+            Way::Child(program) => child::compile(program, self.0.threads, engine, wasm, digest, limits),
+            Way::Here => here(engine.wasmtime(), wasm, limits.compile_time_max),
+        };
+        numbers.running.fetch_sub(1, Ordering::Relaxed);
+        let count = match &compiled {
+            Ok(_) | Err(CompileError::Refused(_)) => None,
+            Err(CompileError::Time) => Some(&numbers.time),
+            Err(CompileError::Memory) => Some(&numbers.memory),
+            Err(CompileError::Compiled) => Some(&numbers.compiled),
+            Err(CompileError::Broken(_) | CompileError::Start(_)) => Some(&numbers.broken),
+        };
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok((compiled?, begun.elapsed()))
+    }
+}
+
+/// Compiles in a thread. What bounds it when its time is over is the size of the file.
+fn here(engine: &wasmtime::Engine, wasm: &[u8], time_max: Duration) -> Result<Component, CompileError> {
     let (sender, receiver) = mpsc::channel();
     let (engine, wasm) = (engine.clone(), wasm.to_vec());
     let compile = move || {
@@ -28,11 +142,11 @@ pub fn compile(engine: &Engine, wasm: &[u8], time_max: Duration) -> Result<(Comp
         let _ = sender.send(Component::new(&engine, wasm));
     };
     let thread = std::thread::Builder::new().name("stile-compile".to_owned()).spawn(compile);
-    thread.map_err(|error| CompileError::Refused(format!("cannot start a thread: {error}")))?;
+    thread.map_err(CompileError::Start)?;
     match receiver.recv_timeout(time_max) {
-        Ok(Ok(component)) => Ok((component, begun.elapsed())),
+        Ok(Ok(component)) => Ok(component),
         Ok(Err(error)) => Err(CompileError::Refused(format!("{error:#}"))),
         Err(RecvTimeoutError::Timeout) => Err(CompileError::Time),
-        Err(RecvTimeoutError::Disconnected) => Err(CompileError::Refused("the compiler panicked".to_owned())),
+        Err(RecvTimeoutError::Disconnected) => Err(CompileError::Broken("it panicked".to_owned())),
     }
 }

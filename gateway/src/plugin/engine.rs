@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::lane::Ticker;
-use super::limits::MemoryBudget;
+use super::limits::{self, MemoryBudget};
 use super::machine::Machine;
 use crate::model::gateway::Runtime;
 
@@ -18,10 +18,12 @@ pub struct Engine(Arc<Shared>);
 
 struct Shared {
     wasmtime: wasmtime::Engine,
+    code: CodeSettings,
     ticker: Ticker,
     slots: Arc<Semaphore>,
     slots_total: u32,
     memory: Arc<MemoryBudget>,
+    plugin_share_percent: u32,
     instance_memory_bytes_max: u64,
 }
 
@@ -72,16 +74,19 @@ impl Engine {
         // for elided bounds checks, then no pool.
         for reservation in [Reservation::Full, Reservation::Tight, Reservation::OnDemand] {
             let mut slots = slots;
+            let code = CodeSettings { reservation, instance_memory_bytes_max: runtime.instance_memory_bytes_max };
             loop {
-                match wasmtime::Engine::new(&config(runtime, slots, reservation)) {
+                match wasmtime::Engine::new(&config(runtime, slots, code)) {
                     Ok(wasmtime) => {
                         let ticker = Ticker::start(wasmtime.clone(), runtime.tick).map_err(EngineError::Ticker)?;
                         let shared = Shared {
                             wasmtime,
+                            code,
                             ticker,
                             slots: Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(usize::MAX))),
                             slots_total: slots,
                             memory: Arc::new(MemoryBudget::new(memory_bytes_max)),
+                            plugin_share_percent: runtime.plugin_share_percent,
                             instance_memory_bytes_max: runtime.instance_memory_bytes_max,
                         };
                         return Ok((Self(Arc::new(shared)), Choice { slots, memory_bytes_max, fallbacks }));
@@ -109,6 +114,11 @@ impl Engine {
         &self.0.wasmtime
     }
 
+    /// What its code depends on.
+    pub fn code(&self) -> CodeSettings {
+        self.0.code
+    }
+
     /// What advances epochs while calls run.
     pub fn ticker(&self) -> &Ticker {
         &self.0.ticker
@@ -130,10 +140,28 @@ impl Engine {
         &self.0.memory
     }
 
+    /// What one plugin may take of the instances that there can be, at least one: were it all, it could keep others out.
+    pub fn slots_share(&self) -> u32 {
+        let share = limits::share(u64::from(self.0.slots_total), self.0.plugin_share_percent);
+        u32::try_from(share).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// What one plugin may take of the memory of all guests.
+    pub fn memory_share(&self) -> MemoryBudget {
+        self.0.memory.share(self.0.plugin_share_percent)
+    }
+
     /// The largest linear memory that a slot can hold.
     pub fn instance_memory_bytes_max(&self) -> u64 {
         self.0.instance_memory_bytes_max
     }
+}
+
+/// What compiled code depends on. Code that was compiled with others is refused by the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeSettings {
+    reservation: Reservation,
+    instance_memory_bytes_max: u64,
 }
 
 /// How linear memories get their address space.
@@ -147,27 +175,57 @@ enum Reservation {
     OnDemand,
 }
 
-fn config(runtime: &Runtime, slots: u32, reservation: Reservation) -> Config {
-    let mut config = Config::new();
-    config
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        // Guests are synchronous; each call would pay for the bookkeeping of concurrent ones.
-        .concurrency_support(false)
-        .gc_support(false)
-        .wasm_memory64(false)
-        // Registering unwind tables grows with the square of the number of modules; traps do not need them.
-        .native_unwind_info(false)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
-    let memory_bytes = usize::try_from(runtime.instance_memory_bytes_max).unwrap_or(usize::MAX);
-    if reservation != Reservation::Full {
-        config.memory_reservation(runtime.instance_memory_bytes_max).memory_guard_size(GUARD_BYTES);
+impl CodeSettings {
+    /// The settings of an engine that compiles such code, without room to run it.
+    pub fn config(self) -> Config {
+        let mut config = Config::new();
+        config
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            // Guests are synchronous; each call would pay for the bookkeeping of concurrent ones.
+            .concurrency_support(false)
+            .gc_support(false)
+            .wasm_memory64(false)
+            // Registering unwind tables grows with the square of the number of modules; traps do not need them.
+            .native_unwind_info(false)
+            .max_wasm_stack(WASM_STACK_BYTES)
+            .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
+            .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
+        if self.reservation != Reservation::Full {
+            config.memory_reservation(self.instance_memory_bytes_max).memory_guard_size(GUARD_BYTES);
+        }
+        config
     }
-    if reservation == Reservation::OnDemand {
+
+    /// As one word, for [`CodeSettings::parse`].
+    pub fn word(self) -> String {
+        let reservation = match self.reservation {
+            Reservation::Full => "full",
+            Reservation::Tight => "tight",
+            Reservation::OnDemand => "on-demand",
+        };
+        format!("{reservation}:{}", self.instance_memory_bytes_max)
+    }
+
+    /// Reads what [`CodeSettings::word`] wrote.
+    pub fn parse(word: &str) -> Option<Self> {
+        let (reservation, bytes) = word.split_once(':')?;
+        let reservation = match reservation {
+            "full" => Reservation::Full,
+            "tight" => Reservation::Tight,
+            "on-demand" => Reservation::OnDemand,
+            _ => return None,
+        };
+        Some(Self { reservation, instance_memory_bytes_max: bytes.parse().ok()? })
+    }
+}
+
+fn config(runtime: &Runtime, slots: u32, code: CodeSettings) -> Config {
+    let mut config = code.config();
+    if code.reservation == Reservation::OnDemand {
         return config;
     }
+    let memory_bytes = usize::try_from(runtime.instance_memory_bytes_max).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
@@ -213,3 +271,32 @@ const WASM_STACK_BYTES: usize = 512 << 10;
 const HOST_STACK_BYTES: usize = 512 << 10;
 const GUARD_BYTES: u64 = 64 << 10;
 const BACKTRACE_FRAMES_MAX: usize = 16;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+    use super::*;
+
+    #[test]
+    fn an_engine_that_only_compiles_makes_code_for_the_one_that_runs() {
+        let hash = |engine: wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let runtime = Runtime::default();
+        for reservation in [Reservation::Full, Reservation::Tight, Reservation::OnDemand] {
+            let code = CodeSettings { reservation, instance_memory_bytes_max: runtime.instance_memory_bytes_max };
+            let told = CodeSettings::parse(&code.word()).unwrap();
+            assert_eq!(told, code);
+            let runs = wasmtime::Engine::new(&config(&runtime, 8, code)).unwrap();
+            let mut compiles = told.config();
+            compiles.parallel_compilation(false);
+            assert_eq!(hash(runs), hash(wasmtime::Engine::new(&compiles).unwrap()), "{reservation:?}");
+        }
+        assert_eq!(CodeSettings::parse("full"), None);
+        assert_eq!(CodeSettings::parse("wide:1"), None);
+    }
+}

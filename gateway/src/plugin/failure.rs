@@ -75,6 +75,48 @@ pub enum LoadError {
         /// The limit.
         time_max: std::time::Duration,
     },
+    /// It takes too much memory to compile.
+    #[error(
+        "plugin `{plugin}`: takes more than {bytes_max} bytes of memory to compile; raise `limits.compile_memory_bytes_max` if you trust it"
+    )]
+    CompileMemory {
+        /// The plugin.
+        plugin: PluginName,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// Too much comes of compiling it.
+    #[error(
+        "plugin `{plugin}`: is more than {bytes_max} bytes when compiled; raise `limits.compiled_bytes_max` if you trust it"
+    )]
+    CompiledSize {
+        /// The plugin.
+        plugin: PluginName,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The compiler did not get to its end.
+    #[error("plugin `{plugin}`: the compiler did not get to its end: {reason}")]
+    Compiler {
+        /// The plugin.
+        plugin: PluginName,
+        /// How that looked.
+        reason: String,
+    },
+    /// It has more of something than allowed.
+    #[error("plugin `{plugin}`: has {count} {what} or more, the limit is {max}; raise `limits.{key}` if you trust it")]
+    Shape {
+        /// The plugin.
+        plugin: PluginName,
+        /// Of what.
+        what: &'static str,
+        /// How many were counted before the rest was left.
+        count: u64,
+        /// The limit.
+        max: u32,
+        /// Its key.
+        key: &'static str,
+    },
     /// It is built for another version of the contract.
     #[error("plugin `{plugin}`: built for `{found}`, this gateway speaks `{}`", crate::plugin::CONTRACT)]
     Version {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{CallHook, Store, StoreContextMut, Trap, UpdateDeadline};
 
 pub use self::http::{Gate, Outlet};
 pub use self::sessions::Sessions;
@@ -68,6 +68,10 @@ pub struct Host {
     calls_left: u32,
     session_calls_left: u32,
     bytes_left: u64,
+    /// Of host calls, that were not paid for in fuel yet.
+    bytes_unpaid: u64,
+    /// Whether the host was entered for a tick and not for a call.
+    is_tick: bool,
     random_bytes_left: u64,
     log_lines_left: u32,
     log_bytes_left: u64,
@@ -101,6 +105,8 @@ impl Host {
             calls_left: 0,
             session_calls_left: 0,
             bytes_left: 0,
+            bytes_unpaid: 0,
+            is_tick: false,
             random_bytes_left: 0,
             log_lines_left: 0,
             log_bytes_left: 0,
@@ -126,7 +132,11 @@ impl Host {
         let hostcall_bytes_max = self.limits.host_call_bytes_max.max(self.limits.body_out_bytes_max)
             + self.limits.header_bytes_max
             + RESULT_BYTES_SPARE;
+        let is_priced = self.limits.host_call_fuel > 0 || self.limits.host_call_fuel_per_byte > 0;
         let mut store = Store::new(engine, self);
+        if is_priced {
+            store.call_hook(pay);
+        }
         store.limiter(|host| &mut host.limiter);
         store.set_hostcall_fuel(usize::try_from(hostcall_bytes_max).unwrap_or(usize::MAX));
         store.set_max_component_handles(HANDLES_MAX);
@@ -140,6 +150,8 @@ impl Host {
         self.calls_left = self.limits.host_calls_max;
         self.session_calls_left = self.limits.session_calls_max;
         self.bytes_left = self.limits.host_call_bytes_max;
+        self.bytes_unpaid = 0;
+        self.is_tick = false;
         self.random_bytes_left = self.limits.random_bytes_max;
         self.log_lines_left = self.limits.log_lines_max;
         self.log_bytes_left = self.limits.log_bytes_max;
@@ -171,7 +183,23 @@ impl Host {
             .bytes_left
             .checked_sub(bytes)
             .ok_or(HostLimit("more bytes in host calls than `host_call_bytes_max`"))?;
+        self.owe(bytes);
         Ok(())
+    }
+
+    /// Has the guest pay for bytes when the call into the host ends.
+    fn owe(&mut self, bytes: u64) {
+        self.bytes_unpaid = self.bytes_unpaid.saturating_add(bytes);
+    }
+
+    /// The price of the call into the host that ends now.
+    fn price(&mut self) -> u64 {
+        if std::mem::take(&mut self.is_tick) {
+            return 0;
+        }
+        let printed = self.output.as_ref().map_or(0, Output::unpaid);
+        let bytes = std::mem::take(&mut self.bytes_unpaid).saturating_add(printed);
+        self.limits.host_call_fuel.saturating_add(bytes.saturating_mul(self.limits.host_call_fuel_per_byte))
     }
 
     /// Who calls. `describe` has no identity and no linked import, so it cannot get here.
@@ -189,9 +217,25 @@ pub struct CallTrace {
     pub log_lines_dropped: u32,
 }
 
+/// Has a guest pay fuel for each call into the host, so that the host's work is bounded by what bounds the guest's own: a
+/// loop of cheap calls would otherwise cost the guest next to nothing.
+fn pay(mut store: StoreContextMut<'_, Host>, hook: CallHook) -> wasmtime::Result<()> {
+    if !matches!(hook, CallHook::ReturningFromHost) {
+        return Ok(());
+    }
+    let price = store.data_mut().price();
+    if price == 0 {
+        return Ok(());
+    }
+    let left = store.get_fuel()?.checked_sub(price);
+    store.set_fuel(left.unwrap_or(0))?;
+    left.map(drop).ok_or_else(|| Trap::OutOfFuel.into())
+}
+
 /// Runs at the first tick of a call's slice: ends it at its deadline, otherwise has it wait for its turn.
 fn at_tick(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
     let host = store.data_mut();
+    host.is_tick = true;
     if Instant::now() >= host.deadline {
         return Ok(UpdateDeadline::Interrupt);
     }

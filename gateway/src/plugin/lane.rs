@@ -3,7 +3,8 @@
 //! A call that outlives its first slice goes on in turns, one slice per core between two looks at the sockets. What
 //! ends a call is its deadline, not this.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,6 +47,20 @@ impl Turn {
         if let Some(turn) = &self.0 {
             turn.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
+    }
+
+    /// Waits for something on a guest's behalf. The turn goes back as soon as it really waits: a guest that sleeps has no
+    /// use for the core, and others would wait with it.
+    pub async fn waiting<T>(self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.end();
+            }
+            polled
+        })
+        .await
     }
 }
 

@@ -5,18 +5,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
-/// Linear memory of all guests of the process.
+/// Linear memory of all guests of the process, or of those of one plugin.
 #[derive(Debug)]
 pub struct MemoryBudget {
     used: AtomicU64,
     bytes_max: u64,
     refused: AtomicU64,
+    /// The budget that this one is a share of.
+    whole: Option<Arc<MemoryBudget>>,
 }
 
 impl MemoryBudget {
     /// A budget of so many bytes.
     pub fn new(bytes_max: u64) -> Self {
-        Self { used: AtomicU64::new(0), bytes_max, refused: AtomicU64::new(0) }
+        Self { used: AtomicU64::new(0), bytes_max, refused: AtomicU64::new(0), whole: None }
+    }
+
+    /// A part of this budget: what is taken from it is taken from both.
+    pub fn share(self: &Arc<Self>, percent: u32) -> Self {
+        Self { whole: Some(self.clone()), ..Self::new(share(self.bytes_max, percent)) }
     }
 
     /// The budget in bytes.
@@ -29,23 +36,36 @@ impl MemoryBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How often a guest was refused memory because the budget was used up.
+    /// How often a guest was refused memory because the budget was used up, or its share of it.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
     fn take(&self, bytes: u64) -> bool {
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
-        let taken = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
-        if !taken {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            let counts = self.whole.as_deref().unwrap_or(self);
+            counts.refused.fetch_add(1, Ordering::Relaxed);
+            return false;
         }
-        taken
+        let is_whole_fine = self.whole.as_ref().is_none_or(|whole| whole.take(bytes));
+        if !is_whole_fine {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        is_whole_fine
     }
 
     fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.give_back(bytes);
+        }
     }
+}
+
+/// So many per cent of it.
+pub fn share(of: u64, percent: u32) -> u64 {
+    u64::try_from(u128::from(of) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
 /// The limiter of one instance. What it took from the budget goes back when it is dropped.
@@ -111,6 +131,21 @@ impl Drop for Limiter {
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_taken_from_the_whole_and_is_not_all_of_it() {
+        let whole = Arc::new(MemoryBudget::new(100));
+        let (one, other) = (whole.share(75), whole.share(75));
+        assert!(one.take(75));
+        assert!(!one.take(1), "its share is used up");
+        assert!(!other.take(26), "the whole is used up");
+        assert!(other.take(25));
+        assert_eq!((whole.used(), whole.refused(), other.used()), (100, 2, 25));
+        one.give_back(75);
+        assert_eq!((whole.used(), one.used()), (25, 0));
+        assert!(other.take(50));
+        assert_eq!(share(u64::MAX, 100), u64::MAX);
+    }
 
     #[test]
     fn tables_of_an_instance_share_their_elements() {

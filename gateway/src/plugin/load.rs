@@ -13,17 +13,19 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::cache::{Artifact, Cache};
 use super::check;
-use super::compile::{CompileError, compile};
+use super::compile::{CompileError, Compiler};
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
 use super::host::{self, Gate, Host, Identity, Sessions};
 use super::lane::SlowLane;
+use super::limits::MemoryBudget;
 use super::pool::{Counters, Pool};
+use super::shape;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
 use crate::model::api::{Api, HookUse};
-use crate::model::id::ApiId;
+use crate::model::id::{ApiId, PluginName};
 use crate::model::path::ListenPath;
 use crate::model::plugin::{Capability, FailureKind, Hook, Limits, PluginSpec};
 use crate::store::{SessionCache, Store};
@@ -34,6 +36,8 @@ use crate::telemetry::metrics::{GuestMetricKind, Metrics};
 pub struct Loader {
     /// The engine.
     pub engine: Engine,
+    /// What compiles components that are not in the cache.
+    pub compiler: Compiler,
     /// Compiled components on disk.
     pub cache: Option<Cache>,
     /// Values of plugins.
@@ -71,6 +75,7 @@ pub struct Generation {
     pub(super) component: InstancePre<Host>,
     pub(super) exports: Exports,
     pub(super) concurrency: Arc<Semaphore>,
+    pub(super) memory: Arc<MemoryBudget>,
     pub(super) gate: Option<Arc<Gate>>,
     _count: Counted,
 }
@@ -170,20 +175,14 @@ impl Loader {
         let plugin = &spec.name;
         let (wasm, digest) = (&file.wasm[..], file.digest);
         let limits = Arc::new(self.bounded(&spec.limits));
+        check::is_component(plugin, wasm)?;
+        shape::check(plugin, wasm, &limits)?;
         let cached = self.cache.as_ref().and_then(|cache| cache.get(self.engine.wasmtime(), &digest));
         let (artifact, compile_time) = match cached {
             Some(artifact) => (artifact, None),
             None => {
-                check::is_component(plugin, wasm)?;
-                let compiled = compile(self.engine.wasmtime(), wasm, limits.compile_time_max);
-                let (component, compile_time) = compiled.map_err(|error| match error {
-                    CompileError::Refused(reason) => {
-                        LoadError::Compile { plugin: plugin.clone(), reason: escaped_reason(&reason) }
-                    }
-                    CompileError::Time => {
-                        LoadError::CompileTime { plugin: plugin.clone(), time_max: limits.compile_time_max }
-                    }
-                })?;
+                let compiled = self.compiler.compile(&self.engine, wasm, &digest, &limits);
+                let (component, compile_time) = compiled.map_err(|error| not_compiled(plugin, &limits, error))?;
                 check::types(plugin, &component)?;
                 check::imports(spec, &component)?;
                 check::resources(plugin, &component, &limits)?;
@@ -223,6 +222,7 @@ impl Loader {
         Ok(Arc::new(Generation {
             gate,
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
+            memory: Arc::new(self.engine.memory_share()),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
             spec: spec.clone(),
             engine: self.engine.clone(),
@@ -329,10 +329,11 @@ impl Loader {
         })
     }
 
-    /// No plugin's limit goes beyond what a slot can hold.
+    /// No plugin's limit goes beyond what a slot can hold, nor beyond its share of all slots.
     fn bounded(&self, limits: &Limits) -> Limits {
         let memory_bytes_max = limits.memory_bytes_max.min(self.engine.instance_memory_bytes_max());
-        Limits { memory_bytes_max, ..limits.clone() }
+        let concurrency_max = limits.concurrency_max.min(self.engine.slots_share());
+        Limits { memory_bytes_max, concurrency_max, ..limits.clone() }
     }
 }
 
@@ -371,6 +372,21 @@ impl Generation {
                     offered: names(),
                 }),
             },
+        }
+    }
+}
+
+/// Why a component did not compile, for the operator.
+fn not_compiled(plugin: &PluginName, limits: &Limits, error: CompileError) -> LoadError {
+    let plugin = plugin.clone();
+    match error {
+        CompileError::Refused(reason) => LoadError::Compile { plugin, reason: escaped_reason(&reason) },
+        CompileError::Time => LoadError::CompileTime { plugin, time_max: limits.compile_time_max },
+        CompileError::Memory => LoadError::CompileMemory { plugin, bytes_max: limits.compile_memory_bytes_max },
+        CompileError::Compiled => LoadError::CompiledSize { plugin, bytes_max: limits.compiled_bytes_max },
+        CompileError::Broken(reason) => LoadError::Compiler { plugin, reason: escaped_reason(&reason) },
+        CompileError::Start(error) => {
+            LoadError::Compiler { plugin, reason: escaped_reason(&format!("it does not start: {error}")) }
         }
     }
 }

@@ -590,6 +590,7 @@ fn connections_have_a_limit_over_all_cores() {
     });
 }
 
+// limit: apis[].upstream.idle_connections_max
 #[test]
 fn idle_connections_of_one_core_do_not_lock_out_another() {
     on_core(async {

@@ -219,6 +219,7 @@ async fn a_plugin_that_was_not_granted_sessions_does_not_load_and_the_line_to_ad
     }
 }
 
+// limit: plugin_limits.session_calls_max
 #[tokio::test]
 async fn tokens_cannot_be_guessed_one_after_the_other() {
     let upstream = Upstream::start();

@@ -24,7 +24,7 @@ impl Served {
         let file = folder.join("served.yaml");
         std::fs::write(&file, served).expect("a file");
         let (model, _) = crate::spec::read(&file).expect("a configuration");
-        let running = app::start(&model, &Clock::system(), |_| {}).expect("it starts");
+        let running = app::start(&model, &Clock::system(), None, |_| {}).expect("it starts");
         let address = running.control().expect("it has a control port");
         let config = format!("control: {{ address: \"{address}\", secret: cli-secret }}\napis: []\n");
         std::fs::write(folder.join("stile.yaml"), config).expect("a file");

@@ -13,6 +13,9 @@ impl imports::kv::Host for Host {
     async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
         self.charge(key.len())?;
         let value = self.kv()?.get(&key).await;
+        if let Ok(Some(bytes)) = &value {
+            self.owe(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        }
         Ok(value.map(|value| value.map(|bytes| bytes.to_vec())).map_err(Error::from))
     }
 

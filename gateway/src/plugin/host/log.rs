@@ -8,6 +8,8 @@ impl imports::log::Host for Host {
     fn log(&mut self, level: Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
         let field_bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len() + FIELD_BYTES).sum();
         let bytes = u64::try_from(message.len() + field_bytes).unwrap_or(u64::MAX);
+        // A line that is dropped was carried all the same.
+        self.owe(bytes);
         let (Some(lines_left), Some(bytes_left)) =
             (self.log_lines_left.checked_sub(1), self.log_bytes_left.checked_sub(bytes))
         else {

@@ -8,6 +8,7 @@ use super::{Host, HostLimit};
 impl Host {
     fn charge_random(&mut self, bytes: u64) -> wasmtime::Result<()> {
         let left = self.random_bytes_left.checked_sub(bytes);
+        self.owe(bytes);
         self.random_bytes_left = left.ok_or(HostLimit("more random bytes than `random_bytes_max`"))?;
         Ok(())
     }

@@ -4,18 +4,20 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::bindings::io::poll;
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
+use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use super::Host;
@@ -43,8 +45,8 @@ fn made<'w>(wasi: &'w mut Option<Box<Wasi>>, output: &mut Option<Output>, limits
         let context = WasiCtx::builder()
             .stdout(output.clone())
             .stderr(output.clone())
-            .wall_clock(CoarseClock)
-            .monotonic_clock(CoarseClock)
+            .wall_clock(CoarseClock(limits.clock_grain))
+            .monotonic_clock(CoarseClock(limits.clock_grain))
             .max_random_size(limits.random_bytes_max)
             .build();
         Box::new(Wasi { context, table })
@@ -63,12 +65,11 @@ pub(super) fn table<'w>(
 /// Links the part of WASI that plugins get. Sockets are not in it.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     type H = Host;
-    use wasmtime_wasi::p2::bindings::io;
     io::error::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
-    io::poll::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
+    io::poll::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     io::streams::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
     clocks::wall_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
-    clocks::monotonic_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     random::random::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     random::insecure::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     random::insecure_seed::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
@@ -93,47 +94,128 @@ impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Tells milliseconds, so that a guest cannot time its neighbours.
-struct CoarseClock;
+/// Tells the time in grains of this size, so that a guest cannot time its neighbours.
+struct CoarseClock(Duration);
 
 impl HostWallClock for CoarseClock {
     fn resolution(&self) -> Duration {
-        Duration::from_millis(1)
+        self.0
     }
 
     fn now(&self) -> Duration {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+        Duration::from_nanos(grain_begin(nanoseconds(now), self.0))
     }
 }
 
 impl HostMonotonicClock for CoarseClock {
     fn resolution(&self) -> u64 {
-        NANOSECONDS_PER_MILLISECOND
+        nanoseconds(self.0)
     }
 
     fn now(&self) -> u64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let milliseconds = now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000);
-        u64::try_from(milliseconds).unwrap_or(0).saturating_mul(NANOSECONDS_PER_MILLISECOND)
+        grain_begin(monotonic(), self.0)
     }
 }
 
-const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+/// Pauses end with a grain: one that ended a moment after it began would tell a finer time than the clocks.
+impl clocks::monotonic_clock::Host for Host {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        self.clocks().now()
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        self.clocks().resolution()
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let (now, grain) = (monotonic(), self.limits.clock_grain);
+        // What is over by the guest's own clock is over.
+        if when <= grain_begin(now, grain) {
+            return self.clocks().subscribe_duration(0);
+        }
+        self.clocks().subscribe_duration(grain_end(when, grain).saturating_sub(now))
+    }
+
+    fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        if duration == 0 {
+            return self.clocks().subscribe_duration(0);
+        }
+        let (now, grain) = (monotonic(), self.limits.clock_grain);
+        self.clocks().subscribe_duration(grain_end(now.saturating_add(duration), grain).saturating_sub(now))
+    }
+}
+
+/// Whoever waits here gives the core's slow lane to others meanwhile.
+impl poll::Host for Host {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        let turn = self.turn.clone();
+        turn.waiting(self.ctx().table.poll(pollables)).await
+    }
+}
+
+impl poll::HostPollable for Host {
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        let turn = self.turn.clone();
+        turn.waiting(self.ctx().table.block(pollable)).await
+    }
+
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        self.ctx().table.ready(pollable).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        poll::HostPollable::drop(self.ctx().table, pollable)
+    }
+}
+
+/// Nanoseconds of the system's monotonic clock.
+fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanoseconds = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or(0)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The begin of the grain that a time is in.
+fn grain_begin(time: u64, grain: Duration) -> u64 {
+    time - time % nanoseconds(grain).max(1)
+}
+
+/// The begin of the first grain that is not before a time.
+fn grain_end(time: u64, grain: Duration) -> u64 {
+    time.div_ceil(nanoseconds(grain).max(1)).saturating_mul(nanoseconds(grain).max(1))
+}
 
 /// What a guest prints, the last of it: a `panic!` tells its message and place here.
 #[derive(Debug, Clone, Default)]
-pub struct Output(Arc<Mutex<VecDeque<u8>>>);
+pub struct Output(Arc<Printed>);
+
+#[derive(Debug, Default)]
+struct Printed {
+    kept: Mutex<VecDeque<u8>>,
+    /// Bytes that the guest has not paid for.
+    unpaid: AtomicU64,
+}
 
 impl Output {
     /// Takes what was printed.
     pub fn take(&self) -> Vec<u8> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_empty() { Vec::new() } else { std::mem::take(&mut *kept).into() }
     }
 
+    /// Bytes that were printed since this was last asked.
+    pub fn unpaid(&self) -> u64 {
+        self.0.unpaid.swap(0, Ordering::Relaxed)
+    }
+
     fn print(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.unpaid.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let tail = bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
         kept.extend(bytes.iter().skip(tail));
         let over = kept.len().saturating_sub(OUTPUT_BYTES_MAX);
@@ -191,5 +273,21 @@ impl AsyncWrite for Output {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_lies_in_its_grain() {
+        let grain = Duration::from_millis(1);
+        for (time, begin, end) in
+            [(0, 0, 0), (1, 0, 1_000_000), (999_999, 0, 1_000_000), (1_000_000, 1_000_000, 1_000_000)]
+        {
+            assert_eq!((grain_begin(time, grain), grain_end(time, grain)), (begin, end), "{time}");
+        }
+        assert_eq!(grain_end(u64::MAX, grain), u64::MAX);
     }
 }

@@ -73,6 +73,7 @@ fn a_head_that_is_too_long_ends_with_431() {
     server.stop_and(|totals| assert_eq!(totals.heads_too_large, 1));
 }
 
+// limit: limits.header_count_max
 #[test]
 fn too_many_header_fields_end_with_431() {
     for header_count_max in [10, 100, 150] {
@@ -102,6 +103,7 @@ fn a_head_that_does_not_end_is_closed() {
     server.stop_and(|totals| assert_eq!(totals.header_timeouts, 1));
 }
 
+// limit: limits.header_timeout_ms
 #[test]
 fn a_second_head_that_does_not_end_is_closed_sooner_than_an_idle_connection() {
     let server = start(&ServerLimits { header_timeout: Duration::from_millis(50), ..limits() });
@@ -115,6 +117,7 @@ fn a_second_head_that_does_not_end_is_closed_sooner_than_an_idle_connection() {
     server.stop_and(|totals| assert_eq!((totals.header_timeouts, totals.idle_timeouts), (1, 0)));
 }
 
+// limit: limits.idle_timeout_ms
 #[test]
 fn an_idle_connection_is_closed() {
     let server = start(&ServerLimits { idle_timeout: Duration::from_millis(50), ..limits() });

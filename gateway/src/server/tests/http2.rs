@@ -107,6 +107,7 @@ fn the_handler_is_dropped_when_its_stream_is_reset() {
     assert_eq!((server.next_event(), server.next_event()), (Event::Waiting, Event::Dropped));
 }
 
+// limit: limits.http2_connection_age_max_ms
 #[test]
 fn an_idle_connection_gets_goaway() {
     let server = start(&ServerLimits { idle_timeout: Duration::from_millis(50), ..limits() });
@@ -118,6 +119,7 @@ fn an_idle_connection_gets_goaway() {
     server.stop_and(|totals| assert_eq!((totals.idle_timeouts, totals.aged), (1, 0)));
 }
 
+// limit: limits.http2_connection_age_max_ms
 #[test]
 fn an_old_connection_gets_goaway_and_its_request_an_answer() {
     let server = start(&ServerLimits { http2_connection_age_max: Duration::from_millis(50), ..limits() });

@@ -23,6 +23,7 @@ fn a_connection_above_the_limit_is_closed_at_once_and_there_is_room_again_after_
     until(&mut third, "GET /c");
 }
 
+// limit: limits.drain_timeout_ms
 #[test]
 fn a_request_in_flight_is_answered_and_nothing_new_is_taken() {
     let server = start(&limits());
@@ -57,6 +58,7 @@ fn a_drain_does_not_cut_an_answer_that_is_being_read() {
     assert_eq!(server.stop(), 0);
 }
 
+// limit: limits.drain_timeout_ms
 #[test]
 fn what_is_left_after_the_drain_is_cut_off_and_counted() {
     let server = start(&ServerLimits { drain_timeout: Duration::from_millis(50), ..limits() });
@@ -124,6 +126,7 @@ fn early_answer(server: &Running) -> std::net::TcpStream {
     stream
 }
 
+// limit: limits.linger_bytes_max
 #[test]
 fn what_comes_after_an_early_answer_is_read_up_to_a_limit() {
     let server = start(&ServerLimits { linger_bytes_max: 1 << 20, ..limits() });
@@ -136,6 +139,7 @@ fn what_comes_after_an_early_answer_is_read_up_to_a_limit() {
     assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 1));
 }
 
+// limit: limits.linger_timeout_ms
 #[test]
 fn a_caller_that_stops_after_an_early_answer_is_waited_for_up_to_a_limit() {
     let server = start(&ServerLimits { linger_timeout: Duration::from_millis(50), ..limits() });
@@ -147,6 +151,7 @@ fn a_caller_that_stops_after_an_early_answer_is_waited_for_up_to_a_limit() {
     assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 1));
 }
 
+// limit: limits.linger_time_max_ms
 #[test]
 fn a_caller_that_trickles_after_an_early_answer_is_cut_off() {
     let server = start(&ServerLimits { linger_time_max: Duration::from_millis(50), ..limits() });
@@ -157,6 +162,9 @@ fn a_caller_that_trickles_after_an_early_answer_is_cut_off() {
     assert_eq!((server.totals().lingering, server.totals().lingering_cut), (1, 1));
 }
 
+// limit: limits.linger_bytes_max
+// limit: limits.linger_timeout_ms
+// limit: limits.linger_time_max_ms
 #[test]
 fn a_caller_that_is_done_after_an_early_answer_is_not_counted_as_cut_off() {
     let server = start(&limits());

@@ -161,11 +161,14 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
     Some(Runtime {
         instances_max: raw.instances_max,
         memory_bytes_max: raw.memory_bytes_max,
+        plugin_share_percent: raw.plugin_share_percent,
         instance_memory_bytes_max: raw.instance_memory_bytes_max,
         keep_resident_bytes: raw.keep_resident_bytes,
         cache_dir: raw.cache_dir.map(|dir| root.resolve(&dir)),
         cache_bytes_max: raw.cache_bytes_max,
         tick: Duration::from_micros(raw.tick_us),
+        compile_slots: raw.compile_slots,
+        compile_threads: raw.compile_threads,
         grants_max,
         outgoing_http_max,
     })

@@ -88,9 +88,12 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.host_call_bytes_max, raw.host_call_bytes_max);
     set(&mut limits.host_calls_max, raw.host_calls_max);
     set(&mut limits.session_calls_max, raw.session_calls_max);
+    set(&mut limits.host_call_fuel, raw.host_call_fuel);
+    set(&mut limits.host_call_fuel_per_byte, raw.host_call_fuel_per_byte);
     set(&mut limits.log_lines_max, raw.log_lines_max);
     set(&mut limits.log_bytes_max, raw.log_bytes_max);
     set(&mut limits.random_bytes_max, raw.random_bytes_max);
+    set(&mut limits.clock_grain, raw.clock_grain_us.map(Duration::from_micros));
     set(&mut limits.body_in_bytes_max, raw.body_in_bytes_max);
     set(&mut limits.body_out_bytes_max, raw.body_out_bytes_max);
     set(&mut limits.header_count_max, raw.header_count_max);
@@ -99,6 +102,12 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.instance_wait, time(raw.instance_wait_ms));
     set(&mut limits.file_bytes_max, raw.file_bytes_max);
     set(&mut limits.compile_time_max, time(raw.compile_time_max_ms));
+    set(&mut limits.compile_memory_bytes_max, raw.compile_memory_bytes_max);
+    set(&mut limits.compiled_bytes_max, raw.compiled_bytes_max);
+    set(&mut limits.functions_max, raw.functions_max);
+    set(&mut limits.modules_max, raw.modules_max);
+    set(&mut limits.types_max, raw.types_max);
+    set(&mut limits.nesting_max, raw.nesting_max);
     set(&mut limits.kv_keys_max, raw.kv_keys_max);
     set(&mut limits.kv_key_bytes_max, raw.kv_key_bytes_max);
     set(&mut limits.kv_value_bytes_max, raw.kv_value_bytes_max);

@@ -204,6 +204,9 @@ pub(super) struct Runtime {
     /// Memory of all plugin instances, in bytes. Default: half of what the machine or its cgroup has.
     #[schemars(range(min = 1_048_576))]
     pub(super) memory_bytes_max: Option<u64>,
+    /// The part of all instances and of their memory that one plugin may take, in per cent: the rest is for others.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) plugin_share_percent: u32,
     /// The largest memory that any plugin's limit may name, in bytes.
     #[schemars(range(min = 65_536, max = 4_294_967_296_u64))]
     pub(super) instance_memory_bytes_max: u64,
@@ -218,6 +221,12 @@ pub(super) struct Runtime {
     /// Microseconds between two looks at running plugins.
     #[schemars(range(min = 100, max = 100_000))]
     pub(super) tick_us: u64,
+    /// Plugins that may be compiled at one time, each in a process of its own.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) compile_slots: usize,
+    /// Threads of each of these processes, which run at low priority.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) compile_threads: usize,
     /// Bytes that all plugins together may hold in `kv`.
     #[schemars(range(min = 1))]
     pub(super) kv_bytes_max: u64,
@@ -233,11 +242,14 @@ impl Default for Runtime {
         Self {
             instances_max: runtime.instances_max,
             memory_bytes_max: runtime.memory_bytes_max,
+            plugin_share_percent: runtime.plugin_share_percent,
             instance_memory_bytes_max: runtime.instance_memory_bytes_max,
             keep_resident_bytes: runtime.keep_resident_bytes,
             cache_dir: None,
             cache_bytes_max: runtime.cache_bytes_max,
             tick_us: u64::try_from(runtime.tick.as_micros()).unwrap_or(u64::MAX),
+            compile_slots: runtime.compile_slots,
+            compile_threads: runtime.compile_threads,
             kv_bytes_max: StoreLimits::default().kv_bytes_max,
             grants_max: None,
             outgoing_http_max: None,

@@ -76,6 +76,12 @@ pub(super) struct PluginLimits {
     /// Those among them that ask for a session by its token, or change one: each may be a guess. Default: 20.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) session_calls_max: Option<u32>,
+    /// What each call into the gateway costs of the fuel, those of WASI included. Default: 500.
+    #[schemars(range(max = 1_000_000_000_000_u64))]
+    pub(super) host_call_fuel: Option<u64>,
+    /// What each byte costs that such a call carries. Default: 1.
+    #[schemars(range(max = 1_000_000_000_000_u64))]
+    pub(super) host_call_fuel_per_byte: Option<u64>,
     /// Log lines of one call; more are dropped and counted. Default: 20.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) log_lines_max: Option<u32>,
@@ -83,6 +89,10 @@ pub(super) struct PluginLimits {
     pub(super) log_bytes_max: Option<u64>,
     /// Random bytes of one call. Default: 65536.
     pub(super) random_bytes_max: Option<u64>,
+    /// Microseconds to which the plugin's clocks are rounded down, and its pauses up: what one plugin can time of another.
+    /// Default: 1000.
+    #[schemars(range(min = 1, max = 60_000_000))]
+    pub(super) clock_grain_us: Option<u64>,
     /// The largest body handed to the plugin, whatever it declares. Default: 1048576.
     pub(super) body_in_bytes_max: Option<u64>,
     /// The largest body taken from the plugin. Default: 4194304.
@@ -104,6 +114,24 @@ pub(super) struct PluginLimits {
     /// Time for compiling. Default: 60000.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub(super) compile_time_max_ms: Option<u64>,
+    /// Memory of the process that compiles the plugin, in bytes. Default: 1073741824.
+    #[schemars(range(min = 16_777_216))]
+    pub(super) compile_memory_bytes_max: Option<u64>,
+    /// What the plugin may be compiled to, in bytes. Default: 268435456.
+    #[schemars(range(min = 1))]
+    pub(super) compiled_bytes_max: Option<u64>,
+    /// Functions of all core modules of the component. Default: 100000.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) functions_max: Option<u32>,
+    /// Core modules and components within the component. Default: 100.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) modules_max: Option<u32>,
+    /// Types of the component and all within it. Default: 100000.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub(super) types_max: Option<u32>,
+    /// How deep components and modules may lie within one another. Default: 8.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(super) nesting_max: Option<u32>,
     /// Keys that the plugin may hold in `kv`, for each API. Default: 10000.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub(super) kv_keys_max: Option<u32>,

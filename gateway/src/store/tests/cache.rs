@@ -68,6 +68,8 @@ async fn a_change_is_seen_at_once() {
     assert_eq!(cache.last_known(&key), Some(None));
 }
 
+// limit: store.cache.age_max_ms
+// limit: store.cache.negative_age_max_ms
 #[tokio::test]
 async fn what_is_old_is_read_again() {
     let (store, cache, clock) = cached(CacheSettings::default()).await;
@@ -108,6 +110,7 @@ async fn when_news_were_lost_everything_is_read_again_and_the_last_known_stays_k
     assert_eq!(cache.last_known(&key), None);
 }
 
+// limit: store.cache.negative_max
 #[tokio::test]
 async fn random_keys_push_no_session_out() {
     let settings = CacheSettings { entries_max: 1_000, negative_max: 64, ..CacheSettings::default() };

@@ -19,6 +19,7 @@ fn open(settings: RedisSettings, clock: Clock) -> Store {
     Store::open(&settings, clock).expect("redis need not be there")
 }
 
+// limit: store.redis.failures_max
 #[tokio::test]
 async fn without_a_server_calls_fail_in_time_and_soon_at_once() {
     let mut server = Server::start();

@@ -146,6 +146,7 @@ fn verdict(counters: &Counters, take: &Take, now_us: u64) -> Verdict {
     }
 }
 
+// limit: store.counters_max
 #[test]
 fn a_full_table_refuses_another_counter_until_one_is_idle() {
     let counters = counters(1);

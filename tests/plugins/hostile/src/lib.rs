@@ -5,7 +5,7 @@
 mod forged;
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use stile_sdk::{prelude::*, types::Method};
 
@@ -38,6 +38,12 @@ enum Attack {
     HostCalls,
     /// Hands the host more bytes than it may.
     HostCallBytes,
+    /// Asks for the time, over and over: next to nothing for the guest, a call each for the host.
+    ClockLoop,
+    /// Takes sixteen mebibytes and sits on them.
+    Hold,
+    /// Tells what it can measure: the smallest steps of its clocks, and the shortest pause, in nanoseconds.
+    Measure,
 
     /// A body of a gigabyte, which the guest does not have.
     GiantAnswer,
@@ -165,6 +171,7 @@ impl Hostile {
             Attack::BadPath => request.set_path("orders"),
             Attack::Connect => request.set_method(Method::from("CONNECT")),
             Attack::NotUtf8 => request.set_path(forged::text()),
+            Attack::Measure => return Ok(Reply::new(200).body(measured()).into()),
             _ => {}
         }
         Ok(Action::Continue)
@@ -183,10 +190,47 @@ impl Hostile {
             Attack::LogShout => log::info("a".repeat(16 << 20).as_str()),
             Attack::PrintFlood => print!("{}", "b".repeat(1 << 20)),
             Attack::HostCalls => (0..CALLS).for_each(|_| _ = kv::get("a")),
+            Attack::ClockLoop => (0..CHEAP_CALLS).for_each(|_| _ = black_box(Instant::now())),
+            Attack::Hold => {
+                let held = black_box(vec![1_u8; 16 << 20]);
+                std::thread::sleep(Duration::from_secs(60));
+                drop(held);
+            }
             Attack::HostCallBytes => (0..KV_SETS).for_each(|_| _ = kv::set("a", &[0; 64 << 10], None)),
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The smallest steps that were seen, of many.
+fn measured() -> String {
+    let begun = Instant::now();
+    let mut told = (begun, SystemTime::now());
+    let (mut monotonic, mut wall) = (Duration::MAX, Duration::MAX);
+    for _ in 0..20 {
+        let now = (change(Instant::now, told.0), change(SystemTime::now, told.1));
+        monotonic = monotonic.min(now.0 - told.0);
+        wall = wall.min(now.1.duration_since(told.1).unwrap_or_default());
+        told = now;
+    }
+    // A pause begins anywhere between two ticks, and ends at one.
+    let pause = (0..5).map(|_| {
+        let before = Instant::now();
+        std::thread::sleep(Duration::from_nanos(1));
+        before.elapsed()
+    });
+    let pause = pause.min().unwrap_or_default();
+    format!("{} {} {}", monotonic.as_nanos(), wall.as_nanos(), pause.as_nanos())
+}
+
+/// The first time that a clock tells after this one.
+fn change<T: PartialEq>(clock: impl Fn() -> T, told: T) -> T {
+    loop {
+        let now = clock();
+        if now != told {
+            return now;
+        }
     }
 }
 
@@ -219,4 +263,6 @@ const MANY: usize = 100_000;
 /// More than `log_lines_max`, `host_calls_max`, and `host_call_bytes_max` of 64 KiB each.
 const LINES: usize = 100;
 const CALLS: usize = 1_001;
+/// Of which a hundred instructions each are within `fuel`, and a host call each is not.
+const CHEAP_CALLS: usize = 100_000;
 const KV_SETS: usize = 65;

@@ -1,0 +1,252 @@
+//! Components that are hard to compile: they cost their own plugin, in limited time and memory, and nobody else.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stile_tests::{Builder, Folder, Gateway, Upstream, api, compiler, guest};
+use wasm_encoder::{
+    BlockType, CodeSection, Component, Function, FunctionSection, Module, ModuleSection, NestedComponentSection,
+    TypeSection, ValType,
+};
+
+/// A component with one module, whose functions have these bodies. It exports nothing, so no gateway uses it: where it
+/// compiles, that is what is wrong with it.
+fn component(bodies: &[Function]) -> Vec<u8> {
+    let (mut types, mut functions, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+    types.ty().function([ValType::I32], [ValType::I32]);
+    for body in bodies {
+        functions.function(0);
+        code.function(body);
+    }
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&code);
+    let mut component = Component::new();
+    component.section(&ModuleSection(&module));
+    component.finish()
+}
+
+/// A long calculation without a branch.
+fn long(steps: i32) -> Function {
+    let mut body = Function::new([]);
+    let mut instructions = body.instructions();
+    for step in 0..steps {
+        instructions.local_get(0).i32_const(step | 1).i32_mul().i32_const(step).i32_xor().local_set(0);
+    }
+    instructions.local_get(0).end();
+    body
+}
+
+/// Blocks within blocks.
+fn deep(levels: usize) -> Function {
+    let mut body = Function::new([]);
+    let mut instructions = body.instructions();
+    for _ in 0..levels {
+        instructions.block(BlockType::Empty).local_get(0).br_if(0);
+    }
+    for _ in 0..levels {
+        instructions.end();
+    }
+    instructions.local_get(0).end();
+    body
+}
+
+fn nested(levels: usize) -> Vec<u8> {
+    let innermost = Component::new();
+    let outermost = (0..levels).fold(innermost, |inner, _| {
+        let mut outer = Component::new();
+        outer.section(&NestedComponentSection(&inner));
+        outer
+    });
+    outermost.finish()
+}
+
+/// A gateway that has `sick`, of this content and with these limits, and `well`.
+async fn started(sick: &[u8], limits: Value, with: impl FnOnce(Builder) -> Builder) -> Gateway {
+    let upstream = Upstream::start();
+    let builder = Gateway::with(api("sick").upstream(&upstream).pre("sick"));
+    let builder = builder.and(api("well").upstream(&upstream).pre("hello")).compiler(compiler());
+    let builder = builder.file("sick.wasm", sick).plugin("sick", "file", "sick.wasm").limits("sick", limits);
+    let gateway = with(builder).try_start().await.expect("it starts all the same");
+
+    assert_eq!(gateway.get("/well/1").send().await.status(), 200);
+    assert_eq!(upstream.last().header("x-hello"), Some("world"));
+    assert_eq!(gateway.get("/sick/1").send().await.status(), 503);
+    assert_eq!(gateway.metric("stile_compiles_running", &[]), 0.0);
+    gateway
+}
+
+fn stopped(gateway: &Gateway, limit: &str) -> f64 {
+    gateway.metric("stile_compiles_stopped_total", &[("limit", limit)])
+}
+
+/// With `below` the component compiles, with `above` the limit of this name stops it and counts.
+async fn bites(key: &str, sick: &[u8], below: Value, above: Value) {
+    let gateway = started(sick, json!({ key: below }), |builder| builder).await;
+    assert!(gateway.problems().contains("description"), "it compiled: {}", gateway.problems());
+    assert_eq!(stopped(&gateway, key), 0.0);
+
+    let gateway = started(sick, json!({ key: above }), |builder| builder).await;
+    let problems = gateway.problems();
+    assert!(problems.contains("plugin `sick`") && problems.contains(&format!("`limits.{key}`")), "{problems}");
+    assert_eq!(stopped(&gateway, key), 1.0);
+    assert_eq!(gateway.metric("stile_plugin_load_failures_total", &[("plugin", "sick")]), 1.0);
+}
+
+#[test]
+fn the_compiler_of_the_tests_is_there() {
+    assert!(compiler().is_some(), "cargo builds it with the tests");
+}
+
+// limit: plugin_limits.compile_time_max_ms
+#[tokio::test]
+async fn a_component_that_is_slow_to_compile_is_stopped() {
+    let bodies: Vec<_> = (0..30).map(|_| long(4_000)).collect();
+    bites("compile_time_max_ms", &component(&bodies), json!(600_000), json!(150)).await;
+}
+
+// limit: plugin_limits.compile_memory_bytes_max
+#[tokio::test]
+async fn a_component_that_takes_much_memory_to_compile_is_stopped() {
+    bites("compile_memory_bytes_max", &component(&[long(60_000)]), json!(1 << 30), json!(32 << 20)).await;
+}
+
+// limit: plugin_limits.compiled_bytes_max
+#[tokio::test]
+async fn a_component_of_which_much_comes_is_stopped() {
+    bites("compiled_bytes_max", &component(&[long(3_000)]), json!(1 << 20), json!(10_000)).await;
+}
+
+// limit: plugin_limits.functions_max
+#[tokio::test]
+async fn a_component_with_too_many_functions_is_not_compiled() {
+    let sick = component(&vec![long(1); 1_000]);
+    shape("functions_max", &sick, 1_000).await;
+}
+
+// limit: plugin_limits.nesting_max
+// limit: plugin_limits.modules_max
+#[tokio::test]
+async fn a_component_within_too_many_others_is_not_compiled() {
+    shape("nesting_max", &nested(5), 5).await;
+    shape("modules_max", &nested(7), 7).await;
+}
+
+// limit: plugin_limits.types_max
+#[tokio::test]
+async fn a_component_with_too_many_types_is_not_compiled() {
+    let mut types = TypeSection::new();
+    (0..50).for_each(|_| types.ty().function([], []));
+    let mut module = Module::new();
+    module.section(&types);
+    let mut component = Component::new();
+    component.section(&ModuleSection(&module));
+    shape("types_max", &component.finish(), 50).await;
+}
+
+/// A limit of so many is enough, one less is not.
+async fn shape(key: &str, sick: &[u8], count: u32) {
+    let gateway = started(sick, json!({ key: count }), |builder| builder).await;
+    assert!(gateway.problems().contains("description"), "it compiled: {}", gateway.problems());
+
+    let gateway = started(sick, json!({ key: count - 1 }), |builder| builder).await;
+    let problems = gateway.problems();
+    assert!(problems.contains("plugin `sick`") && problems.contains(&format!("`limits.{key}`")), "{problems}");
+    assert_eq!(gateway.metric("stile_plugin_load_failures_total", &[("plugin", "sick")]), 1.0);
+}
+
+#[tokio::test]
+async fn deep_nesting_takes_nobody_along() {
+    // What the compiler makes of it is its own matter.
+    let gateway =
+        started(&component(&[deep(100_000)]), json!({ "compile_time_max_ms": 10_000 }), |builder| builder).await;
+    assert!(gateway.problems().contains("plugin `sick`"), "{}", gateway.problems());
+    let gateway =
+        started(&nested(10_000), json!({ "nesting_max": 1000, "modules_max": 1_000_000 }), |builder| builder).await;
+    assert!(gateway.problems().contains("`limits.nesting_max`"), "{}", gateway.problems());
+}
+
+/// A compiler that does what the script says to components of so many bytes, and its work with others.
+fn broken(folder: &Folder, bytes: usize, script: &str) -> Option<PathBuf> {
+    let program = folder.path().join("compiler");
+    let fixture = stile_tests::workspace().join("tests/data/compiler");
+    std::os::unix::fs::symlink(fixture, &program).expect("a link");
+    let real = compiler().expect("the compiler is there");
+    // The key comes before the component.
+    let script = format!(
+        "if [ $(stat -L -c %s /proc/self/fd/0) = {} ]; then {script}; exit; fi\nexec {} \"$@\"",
+        bytes + 32,
+        real.display()
+    );
+    folder.write("compiler.sh", script);
+    Some(program)
+}
+
+#[tokio::test]
+async fn a_compiler_that_breaks_is_told_and_costs_one_plugin() {
+    let sick = component(&[long(1)]);
+    for (script, words) in [
+        ("kill -9 $$", "signal: 9"),
+        ("kill -SEGV $$", "signal: 11"),
+        ("head -c 10000 /dev/urandom", "not whole"),
+        ("echo lost >&2; exit 7", "exit status: 7: lost"),
+    ] {
+        let folder = Folder::new();
+        let program = broken(&folder, sick.len(), script);
+        let gateway = started(&sick, json!({}), |builder| builder.compiler(program)).await;
+
+        let problems = gateway.problems();
+        assert!(problems.contains("plugin `sick`") && problems.contains(words), "{script}: {problems}");
+        assert_eq!(stopped(&gateway, "none"), 1.0, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_compiler_that_hangs_is_ended_and_leaves_nothing() {
+    let sick = component(&[long(1)]);
+    let folder = Folder::new();
+    let script = format!("echo $$ > {}/pid; exec sleep 1000", folder.path().display());
+    let program = broken(&folder, sick.len(), &script);
+    let begun = Instant::now();
+    let limits = json!({ "compile_time_max_ms": 2_000 });
+    let gateway = started(&sick, limits, |builder| builder.compiler(program)).await;
+
+    assert!(gateway.problems().contains("`limits.compile_time_max_ms`"), "{}", gateway.problems());
+    assert!(begun.elapsed() < Duration::from_secs(500));
+    let pid = std::fs::read_to_string(folder.path().join("pid")).expect("it began");
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "{pid} is still there");
+}
+
+#[tokio::test]
+async fn a_running_gateway_keeps_its_plugin_while_and_after_a_slow_one_is_tried() {
+    let upstream = Upstream::start();
+    let hello = std::fs::read(guest("hello")).expect("it is there");
+    let builder = Gateway::with(api("orders").upstream(&upstream).pre("hello")).compiler(compiler());
+    let builder = builder.file("hello.wasm", hello).plugin("hello", "file", "hello.wasm");
+    let gateway = builder.limits("hello", json!({ "compile_time_max_ms": 3_000 })).start().await;
+
+    let bodies: Vec<_> = (0..600).map(|_| long(4_000)).collect();
+    gateway.rename_over("hello.wasm", component(&bodies));
+    let begun = Instant::now();
+    let mut served = 0;
+    while stopped(&gateway, "compile_time_max_ms") < 1.0 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing was stopped: {}", gateway.problems());
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        assert_eq!(upstream.last().header("x-hello"), Some("world"));
+        served += 1;
+    }
+
+    assert!(served > 10, "{served}");
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+    assert_eq!(upstream.last().header("x-hello"), Some("world"));
+}
+
+#[tokio::test]
+async fn without_a_program_to_start_the_gateway_compiles_by_itself() {
+    let bodies: Vec<_> = (0..30).map(|_| long(4_000)).collect();
+    let limits = json!({ "compile_time_max_ms": 150 });
+    let gateway = started(&component(&bodies), limits, |builder| builder.compiler(None)).await;
+
+    assert!(gateway.problems().contains("`limits.compile_time_max_ms`"), "{}", gateway.problems());
+    assert_eq!(stopped(&gateway, "compile_time_max_ms"), 1.0);
+}
