@@ -4,6 +4,7 @@
 
 mod egress;
 mod examples;
+mod failures;
 mod hostile;
 mod keys;
 mod load;

@@ -66,7 +66,7 @@ pub enum OnFailure {
 /// The ways in which a plugin can fail, each counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailureKind {
-    /// There is no loaded version of the plugin.
+    /// An instance could not be made.
     Load,
     /// The guest stopped itself or broke a rule of WebAssembly: `panic!`, stack overflow, out of bounds.
     Trap,

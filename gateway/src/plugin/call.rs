@@ -205,7 +205,7 @@ impl Use {
         let deadline = begin + limits.deadline;
         let mut usage = Usage::default();
         let verdict = async {
-            let mut lease = self.pool.lease(worker, deadline).await?;
+            let mut lease = self.pool.lease(worker, deadline).await.map_err(CallError::without_instance)?;
             usage.waited = lease.waited;
             let Some((store, instance)) = lease.parts() else {
                 return Err(CallError::new(FailureKind::Busy, "instance is gone"));

@@ -20,6 +20,14 @@ impl CallError {
     pub fn new(kind: FailureKind, reason: &str) -> Self {
         Self { kind, reason: escaped_reason(reason) }
     }
+
+    /// The same where it kept an instance from being made: then no call was.
+    pub(super) fn without_instance(self) -> Self {
+        if self.kind == FailureKind::Busy {
+            return self;
+        }
+        Self { kind: FailureKind::Load, reason: self.to_string() }
+    }
 }
 
 /// A reason with a guest's words in it, safe to show.
