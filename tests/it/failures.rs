@@ -196,3 +196,19 @@ async fn a_policy_that_would_let_callers_in_or_records_out_is_refused() {
         assert!(problems.contains(&problem), "{problem} is not in:\n{problems}");
     }
 }
+
+#[tokio::test]
+async fn of_a_verdict_that_does_not_fit_the_request_nothing_is_applied() {
+    let upstream = Upstream::start();
+    // Too many variables for one request, after a header.
+    let used = || plugin("moody").function("ask");
+    let builder = Gateway::with(api("continue").upstream(&upstream).pre(used().or_continue()));
+    let gateway = builder.and(api("reject").upstream(&upstream).pre(used())).grant("moody", ["kv"]).start().await;
+    let ask = async |path: &str| gateway.get(path).header("x-mood", "vars").send().await.status();
+
+    assert_eq!((ask("/continue/1").await, ask("/reject/1").await), (200, 500));
+
+    assert_eq!((upstream.calls(), upstream.last().header("x-calls")), (1, None));
+    let failures = gateway.metric("stile_plugin_call_failures_total", &[("kind", "bad_output")]);
+    assert!((failures - 2.0).abs() < f64::EPSILON, "{failures}");
+}
