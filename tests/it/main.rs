@@ -11,6 +11,7 @@ mod load;
 mod operations;
 mod order;
 mod proxy;
+mod quarantine;
 mod readme;
 mod regressions;
 mod reload;

@@ -8,7 +8,7 @@ use super::reject::Reject;
 use crate::message::body::BodyError;
 use crate::model::plugin::{FailureKind, OnFailure};
 use crate::plugin::call::Outcome;
-use crate::plugin::failure::CallError;
+use crate::plugin::failure::{CallError, Fault};
 use crate::plugin::verdict::{
     Edits, Made, Reply, RequestEdit, ResponseEdit, ResponseView, UpstreamOverride, Vars, Verdict,
 };
@@ -107,12 +107,28 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
 /// Counts a call, and decides what a failure means: an error, or `None` to go on as if the plugin were not there.
 pub fn settle<V>(step: &HookStep, exchange: &Exchange, outcome: Outcome<V>) -> Result<Option<V>, Reject> {
     let usage = outcome.usage;
+    if let Err(source) = &outcome.verdict
+        && source.fault == Fault::Quarantine
+    {
+        step.metrics.quarantined();
+        return unmade(step, source).map(|()| None);
+    }
     step.metrics.call_ended(usage.time, usage.waited, usage.fuel);
     step.metrics.log_lines_dropped(usage.log_lines_dropped);
     match outcome.verdict {
         Ok(verdict) => Ok(Some(verdict)),
         Err(source) => failed(step, exchange, source).map(|()| None),
     }
+}
+
+/// A call that was not made. Nothing is logged: the quarantine itself was told.
+fn unmade(step: &HookStep, source: &CallError) -> Result<(), Reject> {
+    if step.on_failure == OnFailure::Continue {
+        step.metrics.continued();
+        return Ok(());
+    }
+    let plugin = step.function.generation.spec.name.clone();
+    Err(Reject::Plugin { plugin, hook: step.hook, source: source.clone() })
 }
 
 fn failed(step: &HookStep, exchange: &Exchange, source: CallError) -> Result<(), Reject> {
@@ -178,6 +194,7 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
 /// A verdict that was valid in itself, but not for this request: a failure like others. Nothing of it was applied.
 fn unfit(step: &HookStep, exchange: &Exchange, reason: &str) -> Result<(), Reject> {
     let source = CallError::new(FailureKind::BadOutput, reason);
+    step.function.overruled(&source, exchange.client);
     failed(step, exchange, source)
 }
 

@@ -20,6 +20,7 @@ use super::failure::{CallError, LoadError, escaped_reason};
 use super::host::{self, Gate, Host, Identity, Sessions};
 use super::lane::SlowLane;
 use super::pool::{Counters, Pool};
+use super::quarantine::Quarantine;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
 use crate::model::api::{Api, HookUse};
@@ -72,6 +73,8 @@ pub struct Generation {
     pub(super) exports: Exports,
     pub(super) concurrency: Arc<Semaphore>,
     pub(super) gate: Option<Arc<Gate>>,
+    /// Whether it is called at all.
+    pub quarantine: Quarantine,
     _count: Counted,
 }
 
@@ -222,6 +225,13 @@ impl Loader {
         };
         Ok(Arc::new(Generation {
             gate,
+            quarantine: Quarantine::new(
+                plugin,
+                &digest.short(),
+                &spec.quarantine,
+                self.store.clock().clone(),
+                self.metrics.quarantine(plugin),
+            ),
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
             spec: spec.clone(),
