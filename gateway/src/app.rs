@@ -24,6 +24,7 @@ use crate::live::reload::{self, Reloader, Stamps};
 use crate::live::{Builder, Effect, Live, Problem, Snapshot};
 use crate::model::gateway::Gateway;
 use crate::model::store::Away;
+use crate::model::time;
 use crate::net::client::TrustedProxies;
 use crate::net::tls::{self, Certificate};
 use crate::pipeline;
@@ -463,11 +464,19 @@ fn admin_state(
             let is_refusing = matches!(trouble, Some(StoreTrouble::Away { .. })) && away == Away::Deny;
             let is_served = snapshot.problems.iter().all(|problem| problem.effect == Effect::Outdated);
             let problems = snapshot.problems.iter().map(|p| (p.place.clone(), shown(p)));
+            // They are served as their `on_failure` says, here as on any other gateway. What the plugin said is for who has the
+            // secret.
+            let quarantined = snapshot.quarantined().into_iter().map(|(generation, quarantined, meanings)| {
+                let since = time::text(i64::try_from(quarantined.since_ms).unwrap_or(i64::MAX));
+                let (kind, meaning) = (quarantined.last.kind.as_str(), meanings.join("; "));
+                let place = format!("plugins.{}.quarantine", generation.spec.name);
+                (place, format!("in quarantine since {since}, its last failure: {kind}; {meaning}"))
+            });
             let of_store = trouble.map(|trouble| ("store".to_owned(), trouble.to_string()));
             Readiness {
                 is_ready: !is_draining && !is_refusing && is_served,
                 is_draining,
-                details: problems.chain(of_store).collect(),
+                details: problems.chain(quarantined).chain(of_store).collect(),
             }
         }),
         metrics: Arc::new(move || metrics.render()),

@@ -103,7 +103,18 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
-    /// List the plugins of a running gateway: which version of each is used, and what is wrong with its file.
+    /// Call a plugin again that a running gateway put into quarantine because it did nothing but fail.
+    #[command(
+        after_long_help = "Example:\n  stile plugin release headers\n\nIt begins clean: if it goes on failing, it is put \
+                                 there again."
+    )]
+    Release {
+        /// The plugin.
+        name: String,
+        #[command(flatten)]
+        control: control::ControlArgs,
+    },
+    /// List the plugins of a running gateway: which version of each is used, and what is wrong with its file or with itself.
     #[command(after_long_help = "Example:\n  stile plugin list")]
     List {
         #[command(flatten)]
@@ -168,6 +179,7 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Serve(config) => serve::serve(&config.path()?, &mut io::stderr()),
         Command::Check(args) => check::check(&args.config.path()?, args.explain, args.deny_warnings, out),
         Command::Plugin(PluginCommand::Inspect { file, json }) => inspect::inspect(&file, json, out),
+        Command::Plugin(PluginCommand::Release { name, control }) => reload::release(&name, &control, out),
         Command::Plugin(PluginCommand::List { control }) => reload::plugins(&control, out),
         Command::Key(command) => key::run(command, out),
         Command::Policy(command) => policy::run(command, out),

@@ -1,8 +1,8 @@
 //! Time, from the system or from a test that moves it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A clock. Cheap to clone; clones of a manual clock move together.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,15 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Some(now) = &self.0 {
             now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Milliseconds since some moment of this process: for spans, because it never goes back.
+    pub fn steady_ms(&self) -> u64 {
+        static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.0 {
+            Some(now) => now.load(Ordering::SeqCst),
+            None => u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
 

@@ -16,12 +16,13 @@ pub use self::build::Builder;
 pub use self::report::{Outcome, Report, Versions};
 use crate::files::Stamp;
 use crate::model::id::PluginName;
-use crate::model::plugin::PluginSpec;
+use crate::model::plugin::{Hook, OnFailure, PluginSpec};
 use crate::pipeline::Apis;
 use crate::pipeline::plan::Plan;
 use crate::plugin::failure::LoadError;
 use crate::plugin::load::{Digest, Generation};
 use crate::plugin::pool::Pool;
+use crate::plugin::quarantine::Quarantined;
 
 /// The current snapshot. Cheap to clone.
 #[derive(Clone)]
@@ -111,6 +112,39 @@ impl Snapshot {
     /// The plugin of this name.
     pub fn plugin(&self, name: &PluginName) -> Option<&Plugin> {
         self.plugins.iter().find(|plugin| plugin.name == *name)
+    }
+
+    /// Versions in use that are in quarantine, each with what that means for requests.
+    pub fn quarantined(&self) -> Vec<(Arc<Generation>, Quarantined, Vec<&'static str>)> {
+        let mut all: Vec<(Arc<Generation>, Quarantined, Vec<&'static str>)> = Vec::new();
+        for hook in self.plans.iter().flat_map(|plan| plan.hooks()) {
+            let generation = &hook.function.generation;
+            let Some(shown) = generation.quarantine.shown() else { continue };
+            let meaning = match (hook.hook, hook.on_failure) {
+                (Hook::Analytics, _) => "records that it masks are dropped",
+                (_, OnFailure::Reject) => "requests that need it are refused",
+                (_, OnFailure::Continue) => "requests go on without it where `on_failure` is `continue`",
+            };
+            match all.iter_mut().find(|(known, ..)| Arc::ptr_eq(known, generation)) {
+                Some((.., meanings)) if meanings.contains(&meaning) => {}
+                Some((.., meanings)) => meanings.push(meaning),
+                None => all.push((generation.clone(), shown, vec![meaning])),
+            }
+        }
+        all
+    }
+
+    /// Loaded versions of a plugin: the current one, and older ones that some API stayed with.
+    pub fn generations(&self, name: &str) -> Vec<Arc<Generation>> {
+        let current = self.plugins.iter().filter_map(|plugin| plugin.generation.as_ref());
+        let used = self.plans.iter().flat_map(|plan| plan.uses()).map(|used| &used.generation);
+        let mut all: Vec<Arc<Generation>> = Vec::new();
+        for generation in current.chain(used).filter(|generation| generation.spec.name.as_str() == name) {
+            if !all.iter().any(|known| Arc::ptr_eq(known, generation)) {
+                all.push(generation.clone());
+            }
+        }
+        all
     }
 
     /// The plan of the API with this id.

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod load;
 pub mod machine;
 pub mod pool;
+pub mod quarantine;
 pub mod seal;
 pub mod shape;
 pub mod v0_1;

@@ -105,6 +105,11 @@ impl Store {
         Self::open(&StoreSettings::default(), clock).expect("memory needs nothing that could be missing")
     }
 
+    /// The time that it goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     /// Counts a request against its rates and quota: all of them, or none where one refuses. On Redis one round trip; in a
     /// cluster one for each owner.
     ///

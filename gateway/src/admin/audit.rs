@@ -14,12 +14,13 @@ pub(super) struct Audit {
     action: &'static str,
     key_hash: Option<KeyHash>,
     policy: Option<String>,
+    plugin: Option<String>,
     outcome: Option<&'static str>,
 }
 
 impl Audit {
     pub(super) fn new(remote: SocketAddr, action: &'static str) -> Self {
-        Self { remote, action, key_hash: None, policy: None, outcome: None }
+        Self { remote, action, key_hash: None, policy: None, plugin: None, outcome: None }
     }
 
     /// The key, once it is known.
@@ -32,6 +33,11 @@ impl Audit {
         self.policy = Some(escaped(id, ID_BYTES_MAX).into_owned());
     }
 
+    /// The plugin.
+    pub(super) fn plugin(&mut self, name: &str) {
+        self.plugin = Some(escaped(name, ID_BYTES_MAX).into_owned());
+    }
+
     /// What came of it, where there is more to say than whether.
     pub(super) fn outcome(&mut self, outcome: &'static str) {
         self.outcome = Some(outcome);
@@ -41,18 +47,20 @@ impl Audit {
     pub(super) fn write<T>(self, result: &Result<T, Refusal>) {
         let (remote, action) = (self.remote, self.action);
         let key_hash = self.key_hash.as_ref().map(KeyHash::as_str);
-        let (policy, outcome) = (self.policy.as_deref(), self.outcome);
+        let (policy, plugin, outcome) = (self.policy.as_deref(), self.plugin.as_deref(), self.outcome);
         match result {
             Ok(_) => {
                 let status = StatusCode::OK.as_u16();
-                tracing::info!(target: "stile::audit", %remote, action, key_hash, policy, outcome, status, "changed");
+                tracing::info!(
+                    target: "stile::audit", %remote, action, key_hash, policy, plugin, outcome, status, "changed"
+                );
             }
             Err(refusal) => {
                 // The reason may quote names that the caller chose.
                 let (status, reason) = (refusal.status().as_u16(), refusal.to_string());
                 let reason = escaped(&reason, REASON_BYTES_MAX);
                 tracing::warn!(
-                    target: "stile::audit", %remote, action, key_hash, policy, outcome, status, %reason, "not changed"
+                    target: "stile::audit", %remote, action, key_hash, policy, plugin, outcome, status, %reason, "not changed"
                 );
             }
         }

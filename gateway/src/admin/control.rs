@@ -92,9 +92,15 @@ where
         audit.write(&result);
         return result;
     }
+    if let Target::Release(name) = &target {
+        let mut audit = Audit::new(remote, "plugin.release");
+        let result = loaded::release(control, name, &mut audit);
+        audit.write(&result);
+        return result;
+    }
     if method == Method::GET {
         return match target {
-            Target::Reload { .. } => Err(Refusal::Method(target.methods())),
+            Target::Reload { .. } | Target::Release(_) => Err(Refusal::Method(target.methods())),
             Target::Plugins => loaded::plugins(control),
             Target::Apis => loaded::apis(control),
             Target::Keys | Target::KeyCreate => keys::list(control, &parts).await,
@@ -127,7 +133,9 @@ where
         Target::Key(name) => keys::note(parts, name, audit),
         Target::Policy(id) => audit.policy(id),
         Target::KeyCreate | Target::Keys | Target::Policies => {}
-        Target::Reload { .. } | Target::Plugins | Target::Apis => return Err(Refusal::Method(target.methods())),
+        Target::Reload { .. } | Target::Release(_) | Target::Plugins | Target::Apis => {
+            return Err(Refusal::Method(target.methods()));
+        }
     }
     if parts.method == Method::DELETE {
         return match target {
@@ -144,7 +152,9 @@ where
         Target::Key(name) => keys::add(control, parts, &name, &body, audit).await,
         Target::Policies => policies::put(control, None, &body, is_put, audit).await,
         Target::Policy(id) => policies::put(control, Some(&id), &body, is_put, audit).await,
-        Target::Reload { .. } | Target::Plugins | Target::Apis => Err(Refusal::Method(target.methods())),
+        Target::Reload { .. } | Target::Release(_) | Target::Plugins | Target::Apis => {
+            Err(Refusal::Method(target.methods()))
+        }
     }
 }
 

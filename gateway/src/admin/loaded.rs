@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Refusal, shown};
+use super::answer::{Answer, Refusal, changed, shown};
 use super::audit::Audit;
 use super::control::Control;
 use crate::live::reload::{Reloaded, Reloader};
 use crate::live::{Live, Outcome, Report};
+use crate::model::time;
+use crate::plugin::quarantine::Quarantined;
 
 /// What is served, and who takes up what changed.
 #[derive(Clone)]
@@ -34,7 +36,9 @@ pub(super) async fn reload(control: &Control, group: bool, audit: &mut Audit) ->
 pub(super) fn plugins(control: &Control) -> Result<Answer, Refusal> {
     let snapshot = loaded(control)?.live.snapshot();
     let plugins = snapshot.plugins.iter().map(|plugin| {
+        let quarantined = plugin.generation.as_ref().and_then(|generation| generation.quarantine.shown());
         let state = match (&plugin.generation, &plugin.refused) {
+            _ if quarantined.is_some() => "quarantined",
             (Some(_), None) => "loaded",
             (Some(_), Some(_)) => "kept",
             (None, _) => "refused",
@@ -49,9 +53,36 @@ pub(super) fn plugins(control: &Control) -> Result<Answer, Refusal> {
             "file": generation.map(|generation| generation.spec.file.display().to_string()),
             "reason": refused.map(|refused| refused.error.to_string()),
             "refused_digest": refused.and_then(|refused| refused.digest).map(|digest| digest.hex()),
+            "quarantine": quarantined.as_ref().map(quarantine),
         })
     });
     Ok(shown(&plugins.collect()))
+}
+
+fn quarantine(quarantined: &Quarantined) -> Value {
+    json!({
+        "since": time::text(i64::try_from(quarantined.since_ms).unwrap_or(i64::MAX)),
+        "probes": quarantined.probes,
+        "calls_refused": quarantined.calls_refused,
+        "next_probe_ms": u64::try_from(quarantined.next_probe.as_millis()).unwrap_or(u64::MAX),
+        "kind": quarantined.last.kind.as_str(),
+        "reason": quarantined.last.reason,
+    })
+}
+
+/// Ends the quarantine of a plugin on this gateway.
+pub(super) fn release(control: &Control, name: &str, audit: &mut Audit) -> Result<Answer, Refusal> {
+    audit.plugin(name);
+    let snapshot = loaded(control)?.live.snapshot();
+    let generations = snapshot.generations(name);
+    if generations.is_empty() {
+        return Err(Refusal::NotFound("Plugin not found"));
+    }
+    // All of them, not only up to the first one.
+    let released = generations.iter().filter(|generation| generation.quarantine.release()).count();
+    let action = if released > 0 { "released" } else { "unchanged" };
+    audit.outcome(action);
+    Ok(changed(action, name, None))
 }
 
 /// The APIs that are served, and what is wrong with their definitions.

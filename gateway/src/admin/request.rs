@@ -31,6 +31,8 @@ pub(super) enum Target {
     },
     /// `/stile/plugins`.
     Plugins,
+    /// `/stile/plugins/{name}/release`.
+    Release(String),
     /// `/stile/apis`.
     Apis,
 }
@@ -46,6 +48,10 @@ impl Target {
             "/stile/apis" => return Ok(Self::Apis),
             _ => {}
         }
+        let of_plugin = path.strip_prefix("/stile/plugins/").and_then(|rest| rest.strip_suffix("/release"));
+        if let Some(name) = of_plugin.filter(|name| !name.contains('/')) {
+            return decoded(name).map(Self::Release);
+        }
         let path = path.strip_prefix("/tyk/").ok_or(Refusal::NotFound(THERE_IS))?;
         match path.split_once('/') {
             None if path == "keys" => Ok(Self::Keys),
@@ -60,7 +66,7 @@ impl Target {
     /// The methods that it takes.
     pub(super) const fn methods(&self) -> &'static str {
         match self {
-            Self::KeyCreate => "POST",
+            Self::KeyCreate | Self::Release(_) => "POST",
             Self::Keys | Self::Policies => "GET, POST",
             Self::Plugins | Self::Apis => "GET",
             // As in Tyk, which reloads for a `GET`.
@@ -70,8 +76,8 @@ impl Target {
     }
 }
 
-const THERE_IS: &str =
-    "not found; there are /tyk/keys, /tyk/policies, /stile/reload, /stile/reload/group, /stile/plugins, /stile/apis";
+const THERE_IS: &str = "not found; there are /tyk/keys, /tyk/policies, /stile/reload, /stile/reload/group, /stile/plugins, \
+                        /stile/plugins/{name}/release, /stile/apis";
 
 fn decoded(name: &str) -> Result<String, Refusal> {
     let name = percent_decode_str(name).decode_utf8().map_err(|_| Refusal::Invalid(NAME.to_owned()))?;
@@ -177,6 +183,15 @@ mod tests {
             check(&format!("/stile/{path}"), (path == "apis").then_some(Target::Apis));
         }
         check(&format!("/tyk/keys/{}", "a".repeat(NAME_BYTES_MAX + 1)), None);
+    }
+
+    #[test]
+    fn a_path_names_the_plugin_to_release() {
+        check("/stile/plugins/", Some(Target::Plugins));
+        check("/stile/plugins/a%2Eb/release", Some(Target::Release("a.b".to_owned())));
+        for path in ["/stile/plugins//release", "/stile/plugins/a/b/release", "/stile/plugins/a", "/stile/release"] {
+            check(path, None);
+        }
     }
 
     #[test]

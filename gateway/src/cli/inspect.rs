@@ -13,7 +13,7 @@ use crate::model::gateway::{
 };
 use crate::model::id::PluginName;
 use crate::model::outgoing::OutgoingHttp;
-use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
+use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine};
 use crate::model::store::StoreSettings;
 use crate::plugin::load::Generation;
 use crate::store::Store;
@@ -26,9 +26,10 @@ pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<()
     let name = PluginName::parse(stem).or_else(|_| PluginName::parse("plugin")).map_err(Failure::usage)?;
     // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.
     let grants = Capability::ALL.into_iter().filter(|capability| capability.offered()).collect();
-    let (isolation, limits) = (Isolation::Request, Limits::default());
+    let (isolation, limits, quarantine) = (Isolation::Request, Limits::default(), Quarantine::default());
     let (outgoing_http, secrets) = (OutgoingHttp::default(), Vec::new());
-    let spec = PluginSpec { name, file: file.to_owned(), grants, outgoing_http, secrets, isolation, limits };
+    let spec =
+        PluginSpec { name, file: file.to_owned(), grants, outgoing_http, secrets, isolation, limits, quarantine };
     // The cache would hide how long it takes to compile.
     let mut loader = prepared.loader;
     loader.cache = None;

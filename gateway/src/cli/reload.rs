@@ -1,4 +1,4 @@
-//! `stile reload` and `stile plugin list`: what a running gateway has loaded.
+//! `stile reload`, `stile plugin list` and `stile plugin release`: what a running gateway has loaded.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::Failure;
-use super::control::ControlArgs;
+use super::control::{ControlArgs, segment};
 use super::table::{self, text, texts};
 
 #[derive(Debug, Args)]
@@ -73,9 +73,28 @@ pub(super) fn plugins(control: &ControlArgs, out: &mut dyn Write) -> Result<(), 
     }
     let rows = plugins.as_array().into_iter().flatten().map(|plugin| {
         let digest = text(plugin, "digest").chars().take(DIGEST_DIGITS).collect();
-        vec![text(plugin, "name"), text(plugin, "state"), text(plugin, "version"), digest, text(plugin, "reason")]
+        let quarantine = plugin.get("quarantine").filter(|quarantine| quarantine.is_object());
+        let why = match quarantine {
+            Some(quarantine) => {
+                let field = |name| text(quarantine, name);
+                format!("since {}: {}: {}", field("since"), field("kind"), field("reason"))
+            }
+            None => text(plugin, "reason"),
+        };
+        vec![text(plugin, "name"), text(plugin, "state"), text(plugin, "version"), digest, why]
     });
     table::table(out, &["name", "state", "version", "digest", "why"], &rows.collect::<Vec<_>>())
+        .map_err(Failure::Output)
+}
+
+/// Ends the quarantine of a plugin.
+pub(super) fn release(name: &str, control: &ControlArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let path = format!("/stile/plugins/{}/release", segment(name));
+    let released = control.client()?.send(Method::POST, &path, None)?.body;
+    if control.json {
+        return writeln!(out, "{released:#}").map_err(Failure::Output);
+    }
+    table::rows(out, &[("action", text(&released, "action")), ("plugin", text(&released, "key"))])
         .map_err(Failure::Output)
 }
 

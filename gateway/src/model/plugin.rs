@@ -66,7 +66,7 @@ pub enum OnFailure {
 /// The ways in which a plugin can fail, each counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailureKind {
-    /// There is no loaded version of the plugin.
+    /// An instance could not be made.
     Load,
     /// The guest stopped itself or broke a rule of WebAssembly: `panic!`, stack overflow, out of bounds.
     Trap,
@@ -231,6 +231,38 @@ pub struct PluginSpec {
     pub isolation: Isolation,
     /// What one call may use.
     pub limits: Limits,
+    /// When it is called no more for a while.
+    pub quarantine: Quarantine,
+}
+
+/// When a plugin that fails is called no more for a while, and when it is tried again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quarantine {
+    /// Whether it ever is.
+    pub enabled: bool,
+    /// Failures in the window that are borne.
+    pub failures_max: u32,
+    /// The window.
+    pub window: Duration,
+    /// The share of calls that must fail as well: a caller whose own requests fail is not to take the plugin from others.
+    pub share_min: f64,
+    /// The pause before the first probe; it doubles with each probe that fails.
+    pub pause_min: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            failures_max: 20,
+            window: Duration::from_secs(10),
+            share_min: 0.9,
+            pause_min: Duration::from_secs(1),
+            pause_max: Duration::from_secs(60),
+        }
+    }
 }
 
 /// How many calls an instance serves.

@@ -17,6 +17,7 @@ use super::exchange::Exchange;
 use super::plan::Plan;
 use crate::analytics::Sink;
 use crate::model::record::{Record, RecordedMessage};
+use crate::plugin::failure::Fault;
 use crate::plugin::pool::Worker;
 use crate::plugin::verdict::RecordVerdict;
 
@@ -205,13 +206,21 @@ async fn mask(plan: &Plan, mut records: Vec<Record>, worker: &Worker) -> Vec<Rec
             break;
         }
         let outcome = step.function.analytics(worker, &records).await;
-        step.metrics.call_ended(outcome.usage.time, outcome.usage.waited, outcome.usage.fuel);
-        step.metrics.log_lines_dropped(outcome.usage.log_lines_dropped);
         let before = records.len();
+        let is_made = !matches!(&outcome.verdict, Err(error) if error.fault == Fault::Quarantine);
+        if is_made {
+            step.metrics.call_ended(outcome.usage.time, outcome.usage.waited, outcome.usage.fuel);
+            step.metrics.log_lines_dropped(outcome.usage.log_lines_dropped);
+        }
         match outcome.verdict {
             Ok(verdicts) => {
                 let decided = records.into_iter().zip(verdicts);
                 records = decided.filter_map(|(record, verdict)| settle(record, verdict)).collect();
+            }
+            // Unmasked they are not stored; that the plugin is in quarantine was told once.
+            Err(_) if !is_made => {
+                step.metrics.quarantined();
+                records = Vec::new();
             }
             Err(error) => {
                 step.metrics.failed(error.kind);

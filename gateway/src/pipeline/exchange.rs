@@ -28,6 +28,7 @@ use crate::model::gateway::AccessLog;
 use crate::model::path;
 use crate::model::store::Away;
 use crate::net::client::{Peer, TrustedProxies};
+use crate::plugin::failure::Fault;
 use crate::plugin::pool::Worker;
 use crate::plugin::verdict::{Facts, Made, RequestView, Vars};
 use crate::store::{SessionCache, Store};
@@ -405,6 +406,12 @@ impl Exchange {
     pub fn refuse(&self, reject: &Reject) -> Answer {
         self.plan.metrics.refused(reject.reason());
         match reject {
+            // A line for each would be a flood; the quarantine itself has one.
+            Reject::Plugin { source, .. } if source.fault == Fault::Quarantine => {
+                tracing::debug!(
+                    api = %self.plan.api.id, request_id = self.id.as_str(), reason = %reject, "request refused"
+                );
+            }
             Reject::Plugin { plugin, hook, source } => {
                 tracing::warn!(
                     api = %self.plan.api.id, request_id = self.id.as_str(), %plugin, %hook, kind = source.kind.as_str(),

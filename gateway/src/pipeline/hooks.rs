@@ -8,7 +8,7 @@ use super::reject::Reject;
 use crate::message::body::BodyError;
 use crate::model::plugin::{FailureKind, OnFailure};
 use crate::plugin::call::Outcome;
-use crate::plugin::failure::CallError;
+use crate::plugin::failure::{CallError, Fault};
 use crate::plugin::verdict::{
     Edits, Made, Reply, RequestEdit, ResponseEdit, ResponseView, UpstreamOverride, Vars, Verdict,
 };
@@ -73,6 +73,23 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
     let (worker, session) = (&exchange.core.worker, exchange.session());
     let outcome = hook.function.response(worker, facts, request, view, session).await;
     let Some(edits) = settle(hook, exchange, outcome)? else { return Ok(()) };
+    let mut vars: Option<Vars> = None;
+    for edit in &edits {
+        match edit {
+            ResponseEdit::SetVar(name, value) => {
+                if let Err(reason) = set_var(vars.get_or_insert_with(|| exchange.vars.clone()), name, value) {
+                    return unfit(hook, exchange, reason);
+                }
+            }
+            ResponseEdit::RemoveVar(name) => {
+                vars.get_or_insert_with(|| exchange.vars.clone()).retain(|(of, _)| of != name);
+            }
+            ResponseEdit::Status(_) | ResponseEdit::Header(_) | ResponseEdit::Body(_) => {}
+        }
+    }
+    if let Some(vars) = vars {
+        exchange.vars = vars;
+    }
     for edit in edits {
         match edit {
             // An upgraded connection is no answer any more: its status and body are what they are.
@@ -80,10 +97,8 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
             ResponseEdit::Status(status) => answer.status = status,
             ResponseEdit::Header(edit) => edit.apply(&mut answer.headers),
             ResponseEdit::Body(body) => answer.content.replace(body, &mut answer.headers),
-            ResponseEdit::SetVar(name, value) => {
-                set_var(&mut exchange.vars, name, value).map_err(|reason| invalid(hook, reason))?;
-            }
-            ResponseEdit::RemoveVar(name) => exchange.vars.retain(|(of, _)| *of != name),
+            // Done above.
+            ResponseEdit::SetVar(..) | ResponseEdit::RemoveVar(_) => {}
         }
     }
     Ok(())
@@ -92,12 +107,28 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
 /// Counts a call, and decides what a failure means: an error, or `None` to go on as if the plugin were not there.
 pub fn settle<V>(step: &HookStep, exchange: &Exchange, outcome: Outcome<V>) -> Result<Option<V>, Reject> {
     let usage = outcome.usage;
+    if let Err(source) = &outcome.verdict
+        && source.fault == Fault::Quarantine
+    {
+        step.metrics.quarantined();
+        return unmade(step, source).map(|()| None);
+    }
     step.metrics.call_ended(usage.time, usage.waited, usage.fuel);
     step.metrics.log_lines_dropped(usage.log_lines_dropped);
     match outcome.verdict {
         Ok(verdict) => Ok(Some(verdict)),
         Err(source) => failed(step, exchange, source).map(|()| None),
     }
+}
+
+/// A call that was not made. Nothing is logged: the quarantine itself was told.
+fn unmade(step: &HookStep, source: &CallError) -> Result<(), Reject> {
+    if step.on_failure == OnFailure::Continue {
+        step.metrics.continued();
+        return Ok(());
+    }
+    let plugin = step.function.generation.spec.name.clone();
+    Err(Reject::Plugin { plugin, hook: step.hook, source: source.clone() })
 }
 
 fn failed(step: &HookStep, exchange: &Exchange, source: CallError) -> Result<(), Reject> {
@@ -140,7 +171,9 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
     match verdict {
         Verdict::Continue => Ok(Flow::Next),
         Verdict::Edit(Edits { request, session }) => {
-            edit_request(exchange, request).map_err(|reason| invalid(step, reason))?;
+            if let Err(reason) = edit_request(exchange, request) {
+                return unfit(step, exchange, reason).map(|()| Flow::Next);
+            }
             // Where there is no session, as on a keyless API, there is nothing to change.
             if let Some(caller) = exchange.caller.as_deref_mut() {
                 caller.edit(session, &exchange.core.standings);
@@ -158,72 +191,101 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
     }
 }
 
-/// A verdict that was valid in itself, but not for this request.
-pub fn invalid(step: &HookStep, reason: &str) -> Reject {
-    step.metrics.failed(FailureKind::BadOutput);
+/// A verdict that was valid in itself, but not for this request: a failure like others. Nothing of it was applied.
+fn unfit(step: &HookStep, exchange: &Exchange, reason: &str) -> Result<(), Reject> {
     let source = CallError::new(FailureKind::BadOutput, reason);
-    Reject::Plugin { plugin: step.function.generation.spec.name.clone(), hook: step.hook, source }
+    step.function.overruled(&source, exchange.client);
+    failed(step, exchange, source)
 }
 
-/// Applies checked edits, in their order. An edit that only this exchange can judge may still be refused.
+/// The same where no request goes on after a failure.
+pub fn invalid(step: &HookStep, exchange: &Exchange, reason: &str) -> Reject {
+    match unfit(step, exchange, reason) {
+        Err(reject) => reject,
+        Ok(()) => Reject::CredentialUnknown,
+    }
+}
+
+/// Applies checked edits, in their order; or none of them, where one does not fit this exchange.
 pub fn edit_request(exchange: &mut Exchange, edits: Vec<RequestEdit>) -> Result<(), &'static str> {
+    let (mut text, mut is_query_edited) = (exchange.query.as_deref(), false);
     // Taken apart at the first edit by name, put together at the end.
     let mut query: Option<Query> = None;
-    for edit in edits {
-        if matches!(
+    let mut vars: Option<Vars> = None;
+    for edit in &edits {
+        is_query_edited |= matches!(
             edit,
-            RequestEdit::SetQueryParam(..) | RequestEdit::AppendQueryParam(..) | RequestEdit::RemoveQueryParam(_)
-        ) && query.is_none()
-        {
-            query = Some(Query::parse(exchange.query.as_deref()).map_err(|_| QUERY_TOO_LARGE)?);
+            RequestEdit::Query(_)
+                | RequestEdit::SetQueryParam(..)
+                | RequestEdit::AppendQueryParam(..)
+                | RequestEdit::RemoveQueryParam(_)
+        );
+        match edit {
+            RequestEdit::Query(new) => (query, text) = (None, new.as_deref()),
+            RequestEdit::SetQueryParam(name, value) => {
+                opened(&mut query, text)?.set(name, value).map_err(|_| QUERY_TOO_LARGE)?;
+            }
+            RequestEdit::AppendQueryParam(name, value) => {
+                opened(&mut query, text)?.append(name, value).map_err(|_| QUERY_TOO_LARGE)?;
+            }
+            RequestEdit::RemoveQueryParam(name) => opened(&mut query, text)?.remove(name),
+            RequestEdit::SetVar(name, value) => {
+                set_var(vars.get_or_insert_with(|| exchange.vars.clone()), name, value)?;
+            }
+            RequestEdit::RemoveVar(name) => {
+                vars.get_or_insert_with(|| exchange.vars.clone()).retain(|(of, _)| of != name);
+            }
+            RequestEdit::Upstream(UpstreamOverride::Api(_)) => {
+                return Err("sending a request to another API is not offered by this version of the gateway");
+            }
+            RequestEdit::Method(_)
+            | RequestEdit::Path(_)
+            | RequestEdit::Header(_)
+            | RequestEdit::Body(_)
+            | RequestEdit::Upstream(UpstreamOverride::Origin(_)) => {}
         }
-        match (edit, &mut query) {
-            (RequestEdit::SetQueryParam(name, value), Some(query)) => {
-                query.set(&name, &value).map_err(|_| QUERY_TOO_LARGE)?;
-            }
-            (RequestEdit::AppendQueryParam(name, value), Some(query)) => {
-                query.append(&name, &value).map_err(|_| QUERY_TOO_LARGE)?;
-            }
-            (RequestEdit::RemoveQueryParam(name), Some(query)) => query.remove(&name),
-            // Just made above.
-            (
-                RequestEdit::SetQueryParam(..) | RequestEdit::AppendQueryParam(..) | RequestEdit::RemoveQueryParam(_),
-                None,
-            ) => {}
-            (RequestEdit::Query(text), _) => {
-                query = None;
-                exchange.query = text;
-            }
-            (RequestEdit::Method(method), _) => {
+    }
+    // From here on nothing can fail.
+    if is_query_edited {
+        exchange.query = query.map_or_else(|| text.map(str::to_owned), Query::into_text);
+    }
+    if let Some(vars) = vars {
+        exchange.vars = vars;
+    }
+    for edit in edits {
+        match edit {
+            RequestEdit::Method(method) => {
                 exchange.method = method;
                 exchange.is_moved = true;
             }
-            (RequestEdit::Path(path), _) => {
+            RequestEdit::Path(path) => {
                 exchange.path = path;
                 exchange.is_moved = true;
             }
-            (RequestEdit::Header(edit), _) => edit.apply(&mut exchange.headers),
-            (RequestEdit::Body(body), _) => exchange.content.replace(body, &mut exchange.headers),
-            (RequestEdit::Upstream(UpstreamOverride::Origin(origin)), _) => exchange.target = Some(origin),
-            (RequestEdit::Upstream(UpstreamOverride::Api(_)), _) => {
-                return Err("sending a request to another API is not offered by this version of the gateway");
-            }
-            (RequestEdit::SetVar(name, value), _) => set_var(&mut exchange.vars, name, value)?,
-            (RequestEdit::RemoveVar(name), _) => exchange.vars.retain(|(of, _)| *of != name),
+            RequestEdit::Header(edit) => edit.apply(&mut exchange.headers),
+            RequestEdit::Body(body) => exchange.content.replace(body, &mut exchange.headers),
+            RequestEdit::Upstream(UpstreamOverride::Origin(origin)) => exchange.target = Some(origin),
+            // Done above.
+            _ => {}
         }
-    }
-    if let Some(query) = query {
-        exchange.query = query.into_text();
     }
     Ok(())
 }
 
-fn set_var(vars: &mut Vars, name: String, value: bytes::Bytes) -> Result<(), &'static str> {
+/// The query to edit by name.
+fn opened<'q>(query: &'q mut Option<Query>, text: Option<&str>) -> Result<&'q mut Query, &'static str> {
+    if query.is_none() {
+        *query = Some(Query::parse(text).map_err(|_| QUERY_TOO_LARGE)?);
+    }
+    query.as_mut().ok_or(QUERY_TOO_LARGE)
+}
+
+fn set_var(vars: &mut Vars, name: &str, value: &bytes::Bytes) -> Result<(), &'static str> {
     let is_full = vars.len() >= VARS_MAX;
     match vars.iter_mut().find(|(of, _)| *of == name) {
-        Some((_, of)) => *of = value,
+        Some((_, of)) => of.clone_from(value),
         None if is_full => return Err("more than 64 variables in one request"),
-        None => vars.push((name, value)),
+        None => vars.push((name.to_owned(), value.clone())),
     }
     Ok(())
 }

@@ -291,10 +291,14 @@ impl Destination {
 impl Plan {
     /// Every use of a plugin.
     pub fn uses(&self) -> impl Iterator<Item = &Use> {
+        self.hooks().map(|hook| &hook.function)
+    }
+
+    /// The same, with what a failure means.
+    pub fn hooks(&self) -> impl Iterator<Item = &HookStep> {
         (self.steps.iter().filter_map(Step::hook))
             .chain(self.response.iter().map(|step| &step.hook))
             .chain(&self.analytics)
-            .map(|hook| &hook.function)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One call of a plugin: with fuel, until a deadline, and what became of it.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +12,7 @@ use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::engine::Engine;
-use super::failure::CallError;
+use super::failure::{CallError, Fault};
 use super::host::{Host, HostLimit, Identity};
 use super::load::{Generation, Use};
 use super::pool::Worker;
@@ -56,7 +57,7 @@ impl Use {
             let handle: Pre<'_> = self.generation.exports.handle(Hook::Pre, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request)).await?.0)
         };
-        self.call(worker, guest, |action| self.lift().pre(action)).await
+        self.call(worker, Some(facts.client), guest, |action| self.lift().pre(action)).await
     }
 
     /// Calls an `auth` function.
@@ -77,7 +78,7 @@ impl Use {
             let handle: Auth<'_> = self.generation.exports.handle(Hook::Auth, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, credential)).await?.0)
         };
-        self.call(worker, guest, |action| self.lift().auth(action)).await
+        self.call(worker, Some(facts.client), guest, |action| self.lift().auth(action)).await
     }
 
     /// Calls a `post-auth` function.
@@ -111,7 +112,7 @@ impl Use {
             let handle: Endpoint<'_> = self.generation.exports.handle(Hook::Endpoint, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, path_params, session)).await?.0)
         };
-        self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
+        self.call(worker, Some(facts.client), guest, |action| self.lift().action(SessionAction::from(action))).await
     }
 
     /// Calls a `post` function.
@@ -147,7 +148,7 @@ impl Use {
             let handle: WithSession<'_, A> = self.generation.exports.handle(hook, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
-        self.call(worker, guest, |action| self.lift().action(SessionAction::from(action))).await
+        self.call(worker, Some(facts.client), guest, |action| self.lift().action(SessionAction::from(action))).await
     }
 
     /// Calls a `response` function.
@@ -169,7 +170,7 @@ impl Use {
             let handle: Response<'_> = self.generation.exports.handle(Hook::Response, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, response, session)).await?.0)
         };
-        self.call(worker, guest, |action| self.lift().response(action)).await
+        self.call(worker, Some(facts.client), guest, |action| self.lift().response(action)).await
     }
 
     /// Calls an `analytics` function with some records of the API.
@@ -181,7 +182,12 @@ impl Use {
             let handle: Analytics<'_> = self.generation.exports.handle(Hook::Analytics, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, lowered)).await?.0)
         };
-        self.call(worker, guest, |verdicts| self.lift().analytics(verdicts, records.len())).await
+        self.call(worker, None, guest, |verdicts| self.lift().analytics(verdicts, records.len())).await
+    }
+
+    /// Says that a verdict for this caller, though valid in itself, could not be used.
+    pub fn overruled(&self, error: &CallError, caller: IpAddr) {
+        self.generation.quarantine.overruled(error, Some(caller));
     }
 
     /// The largest body that this function is handed: what it declares, under the operator's limit.
@@ -197,6 +203,7 @@ impl Use {
     async fn call<R, V>(
         &self,
         worker: &Worker,
+        caller: Option<IpAddr>,
         guest: impl AsyncFnOnce(&mut Store<Host>, &Instance) -> wasmtime::Result<Result<R, String>>,
         lift: impl FnOnce(R) -> Result<V, Invalid>,
     ) -> Outcome<V> {
@@ -204,8 +211,12 @@ impl Use {
         let limits = &self.generation.limits;
         let deadline = begin + limits.deadline;
         let mut usage = Usage::default();
+        let pass = match self.generation.quarantine.admit(caller) {
+            Ok(pass) => pass,
+            Err(refused) => return Outcome { verdict: Err(refused), usage },
+        };
         let verdict = async {
-            let mut lease = self.pool.lease(worker, deadline).await?;
+            let mut lease = self.pool.lease(worker, deadline).await.map_err(CallError::without_instance)?;
             usage.waited = lease.waited;
             let Some((store, instance)) = lease.parts() else {
                 return Err(CallError::new(FailureKind::Busy, "instance is gone"));
@@ -238,6 +249,7 @@ impl Use {
             }
         };
         let verdict = verdict.await;
+        pass.settle(verdict.as_ref().err());
         usage.time = begin.elapsed();
         Outcome { verdict, usage }
     }
@@ -373,7 +385,11 @@ fn failure(error: &wasmtime::Error, host: &Host, printed: &[u8]) -> CallError {
     if !printed.is_empty() {
         reason = format!("{reason}; printed: {}", String::from_utf8_lossy(printed).trim());
     }
-    CallError::new(kind, &reason)
+    let mut failure = CallError::new(kind, &reason);
+    if kind == FailureKind::Memory && host.limiter().was_refused_by_budget() {
+        failure.fault = Fault::Gateway;
+    }
+    failure
 }
 
 /// Runs a future of loading to its end, on a small runtime of its own: loading is not done on a serving thread. With

@@ -13,12 +13,34 @@ pub struct CallError {
     pub kind: FailureKind,
     /// What happened, already escaped and cut: it may hold a guest's words.
     pub reason: String,
+    /// Whom it speaks against.
+    pub fault: Fault,
+}
+
+/// Whom a failed call speaks against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The plugin.
+    Plugin,
+    /// The gateway: it had no instance free, or no memory for plugins left.
+    Gateway,
+    /// Nobody: the plugin is in quarantine, and the call was not made.
+    Quarantine,
 }
 
 impl CallError {
     /// A failure with its reason. The reason is escaped here, so nobody need remember.
     pub fn new(kind: FailureKind, reason: &str) -> Self {
-        Self { kind, reason: escaped_reason(reason) }
+        let fault = if kind == FailureKind::Busy { Fault::Gateway } else { Fault::Plugin };
+        Self { kind, reason: escaped_reason(reason), fault }
+    }
+
+    /// The same where it kept an instance from being made: then no call was.
+    pub(super) fn without_instance(self) -> Self {
+        if self.kind == FailureKind::Busy {
+            return self;
+        }
+        Self { kind: FailureKind::Load, reason: self.to_string(), fault: self.fault }
     }
 }
 

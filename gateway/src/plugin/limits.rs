@@ -77,13 +77,22 @@ pub struct Limiter {
     /// Elements of all its tables.
     table_elements: u64,
     was_refused: bool,
+    was_refused_by_budget: bool,
     budget: Arc<MemoryBudget>,
 }
 
 impl Limiter {
     /// A limiter for a fresh instance.
     pub fn new(memory_bytes_max: u64, table_elements_max: u64, budget: Arc<MemoryBudget>) -> Self {
-        Self { memory_bytes_max, table_elements_max, taken: 0, table_elements: 0, was_refused: false, budget }
+        Self {
+            memory_bytes_max,
+            table_elements_max,
+            taken: 0,
+            table_elements: 0,
+            was_refused: false,
+            was_refused_by_budget: false,
+            budget,
+        }
     }
 
     /// Bytes of linear memory that the instance has.
@@ -95,16 +104,23 @@ impl Limiter {
     pub fn was_refused(&self) -> bool {
         self.was_refused
     }
+
+    /// Whether that was because all guests together had used up their budget.
+    pub fn was_refused_by_budget(&self) -> bool {
+        self.was_refused_by_budget
+    }
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
-        let fits = self.taken.saturating_add(more) <= self.memory_bytes_max && self.budget.take(more);
+        let is_allowed = self.taken.saturating_add(more) <= self.memory_bytes_max;
+        let fits = is_allowed && self.budget.take(more);
         if fits {
             self.taken += more;
         } else {
             self.was_refused = true;
+            self.was_refused_by_budget |= is_allowed;
         }
         Ok(fits)
     }
@@ -145,6 +161,15 @@ mod tests {
         assert_eq!((whole.used(), one.used()), (25, 0));
         assert!(other.take(50));
         assert_eq!(share(u64::MAX, 100), u64::MAX);
+    }
+
+    #[test]
+    fn a_full_budget_is_told_from_a_limit_of_its_own() {
+        let mut limiter = Limiter::new(100, 0, Arc::new(MemoryBudget::new(50)));
+        assert!(!limiter.memory_growing(0, 101, None).unwrap());
+        assert!(limiter.was_refused() && !limiter.was_refused_by_budget());
+        assert!(!limiter.memory_growing(0, 51, None).unwrap());
+        assert!(limiter.was_refused_by_budget());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::host::{self, Gate, Host, Identity, Sessions};
 use super::lane::SlowLane;
 use super::limits::MemoryBudget;
 use super::pool::{Counters, Pool};
+use super::quarantine::Quarantine;
 use super::shape;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
@@ -77,6 +78,8 @@ pub struct Generation {
     pub(super) concurrency: Arc<Semaphore>,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) gate: Option<Arc<Gate>>,
+    /// Whether it is called at all.
+    pub quarantine: Quarantine,
     _count: Counted,
 }
 
@@ -221,6 +224,13 @@ impl Loader {
         };
         Ok(Arc::new(Generation {
             gate,
+            quarantine: Quarantine::new(
+                plugin,
+                &digest.short(),
+                &spec.quarantine,
+                self.store.clock().clone(),
+                self.metrics.quarantine(plugin),
+            ),
             concurrency: Arc::new(Semaphore::new(usize::try_from(limits.concurrency_max).unwrap_or(usize::MAX))),
             memory: Arc::new(self.engine.memory_share()),
             file_bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),

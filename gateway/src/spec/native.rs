@@ -86,7 +86,11 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
         }
     }
 
-    let defaults = top.as_ref().map(|t| t.plugin_limits.clone()).unwrap_or_default();
+    let defaults = plugin::Defaults {
+        limits: top.as_ref().map(|t| t.plugin_limits.clone()).unwrap_or_default(),
+        quarantine: top.as_ref().map(|t| t.plugin_quarantine.clone()).unwrap_or_default(),
+    };
+    plugin::pauses(&plugin::quarantine_with(&defaults.quarantine), &main.place.key("plugin_quarantine"), report);
     let mut names = BTreeSet::new();
     for file in &files {
         for (place, name) in &file.plugin_names {

@@ -19,7 +19,9 @@ use prometheus_client::registry::Registry;
 
 use self::guest::GuestFamilies;
 pub use self::guest::{GuestMetricKind, GuestMetrics, MetricRefused};
-pub use self::handles::{ApiMetrics, HookMetrics, OutgoingMetrics, SessionCallMetrics, VersionMetrics};
+pub use self::handles::{
+    ApiMetrics, HookMetrics, OutgoingMetrics, QuarantineMetrics, SessionCallMetrics, VersionMetrics,
+};
 pub use self::reader::ReaderKind;
 use self::reader::Readers;
 use super::histogram::Histogram;
@@ -54,6 +56,7 @@ struct Families {
     calls: Counters,
     call_failures: Counters,
     calls_continued: Counters,
+    calls_quarantined: Counters,
     replies: Counters,
     call_seconds: Histograms,
     call_wait_seconds: Histograms,
@@ -66,6 +69,8 @@ struct Families {
     informed: Mutex<HashMap<PluginName, Labels>>,
     plugin_compile_seconds: Histograms,
     plugin_load_failures: Counters,
+    plugin_quarantined: Gauges,
+    plugin_quarantines: Counters,
     metrics_refused: Counters,
     outgoing: Counters,
     outgoing_seconds: Histograms,
@@ -112,7 +117,8 @@ impl Metrics {
             sessions_not_written = Counters::default(), "sessions_not_written_back", "Requests whose changes of the session were lost";
             calls = Counters::default(), "plugin_calls", "Calls of plugins";
             call_failures = Counters::default(), "plugin_call_failures", "Calls of plugins that failed, by kind";
-            calls_continued = Counters::default(), "plugin_calls_continued", "Failed calls after which the request went on";
+            calls_continued = Counters::default(), "plugin_calls_continued", "Requests that went on without a plugin that failed or is in quarantine";
+            calls_quarantined = Counters::default(), "plugin_calls_quarantined", "Calls that were not made because the plugin is in quarantine";
             replies = Counters::default(), "plugin_replies", "Requests that a plugin answered or rejected itself";
             call_seconds = seconds(), "plugin_call_seconds", "Time of a call, waiting for an instance included";
             call_wait_seconds = seconds(), "plugin_call_wait_seconds", "Time until a call had its instance";
@@ -123,6 +129,8 @@ impl Metrics {
             plugin_info = Gauges::default(), "plugin_info", "Loaded plugins: version and digest";
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
             plugin_load_failures = Counters::default(), "plugin_load_failures", "Plugins that did not load";
+            plugin_quarantined = Gauges::default(), "plugin_quarantined", "Loaded versions of the plugin that are in quarantine";
+            plugin_quarantines = Counters::default(), "plugin_quarantines", "Times that a version of the plugin was put into quarantine";
             metrics_refused = Counters::default(), "plugin_metrics_refused", "Metrics that a plugin declared and cannot have";
             outgoing = Counters::default(), "plugin_outgoing_requests", "Requests that plugins sent or wished to send, by outcome";
             outgoing_seconds = seconds(), "plugin_outgoing_seconds", "Time of such a request with its answer";
@@ -150,6 +158,7 @@ impl Metrics {
             calls,
             call_failures,
             calls_continued,
+            calls_quarantined,
             replies,
             call_seconds,
             call_wait_seconds,
@@ -161,6 +170,8 @@ impl Metrics {
             informed: Mutex::default(),
             plugin_compile_seconds,
             plugin_load_failures,
+            plugin_quarantined,
+            plugin_quarantines,
             metrics_refused,
             outgoing,
             outgoing_seconds,
@@ -202,6 +213,7 @@ impl Metrics {
             calls: families.calls.get_or_create_owned(&labels),
             failures: FailureKind::ALL.map(|kind| (kind, failure(kind))),
             continued: families.calls_continued.get_or_create_owned(&labels),
+            quarantined: families.calls_quarantined.get_or_create_owned(&labels),
             responded: reply("respond"),
             rejected: reply("reject"),
             seconds: families.call_seconds.get_or_create_owned(&labels),
@@ -211,6 +223,15 @@ impl Metrics {
             records_dropped: families
                 .records_dropped
                 .get_or_create_owned(&vec![("api", api.to_string()), ("reason", "plugin".to_owned())]),
+        }
+    }
+
+    /// The handles of one plugin's quarantine.
+    pub fn quarantine(&self, plugin: &PluginName) -> QuarantineMetrics {
+        let label = vec![("plugin", plugin.to_string())];
+        QuarantineMetrics {
+            versions: self.0.plugin_quarantined.get_or_create_owned(&label),
+            entered: self.0.plugin_quarantines.get_or_create_owned(&label),
         }
     }
 

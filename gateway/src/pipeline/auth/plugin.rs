@@ -46,11 +46,15 @@ pub(super) async fn caller(
     let Some(verdict) = hooks::settle(hook, exchange, outcome)? else { return Err(Reject::CredentialUnknown) };
     match verdict {
         AuthVerdict::Authenticated { mut session, edits } => {
-            hooks::edit_request(exchange, edits).map_err(|reason| hooks::invalid(hook, reason))?;
+            hooks::edit_request(exchange, edits).map_err(|reason| hooks::invalid(hook, exchange, reason))?;
             // The organisation is not the plugin's to choose.
             session.organisation.clone_from(&exchange.plan.api.organisation);
             if session.policies.iter().any(|id| !step.plugin.policies.has(id)) {
-                return Err(hooks::invalid(hook, "a session names a policy that `auth.policies` does not grant"));
+                return Err(hooks::invalid(
+                    hook,
+                    exchange,
+                    "a session names a policy that `auth.policies` does not grant",
+                ));
             }
             let key = match id {
                 Some((key, deadline_max)) => {

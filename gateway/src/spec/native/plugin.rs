@@ -3,17 +3,26 @@
 use std::time::Duration;
 
 use super::gateway::existing;
-use super::raw_plugin::{self as raw, PluginLimits};
+use super::raw_plugin::{self as raw, PluginLimits, PluginQuarantine};
 use super::report::{Place, Report};
 use super::{Environment, outgoing};
 use crate::model::id::PluginName;
-use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec};
+use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine};
+
+/// What plugins have that do not say it themselves.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Defaults {
+    /// `plugin_limits`.
+    pub(super) limits: PluginLimits,
+    /// `plugin_quarantine`.
+    pub(super) quarantine: PluginQuarantine,
+}
 
 /// Converts one plugin. What it leaves open comes from `defaults`, then from the model.
 pub(super) fn convert(
     name: &str,
     mut raw: raw::Plugin,
-    defaults: &PluginLimits,
+    defaults: &Defaults,
     environment: Environment<'_>,
     place: &Place,
     report: &mut Report,
@@ -25,13 +34,19 @@ pub(super) fn convert(
         })
         .ok();
     let file = existing(&raw.file, &place.key("file"), "plugin file", report);
-    let mut limits = with(defaults);
+    let mut limits = with(&defaults.limits);
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);
     let grants = Capability::granted(raw.grants.iter().filter_map(|g| Capability::parse(&g.0)));
     let outgoing_http = outgoing::convert(raw.outgoing_http.take(), &grants, place, report);
     let known = outgoing_http.clone().unwrap_or_default();
     let secrets = outgoing::secrets(std::mem::take(&mut raw.secrets), (&grants, &known), environment, place, report);
+    let mut quarantine = quarantine_with(&defaults.quarantine);
+    apply_quarantine(&raw.quarantine, &mut quarantine);
+    // What is wrong with the defaults alone is told at their place.
+    if raw.quarantine.pause_min_ms.or(raw.quarantine.pause_max_ms).is_some() {
+        pauses(&quarantine, &place.key("quarantine"), report);
+    }
     Some(PluginSpec {
         name: name?,
         file: file?,
@@ -40,7 +55,40 @@ pub(super) fn convert(
         secrets: secrets?,
         isolation,
         limits,
+        quarantine,
     })
+}
+
+/// The model's quarantine with these changes.
+pub(super) fn quarantine_with(raw: &PluginQuarantine) -> Quarantine {
+    let mut quarantine = Quarantine::default();
+    apply_quarantine(raw, &mut quarantine);
+    quarantine
+}
+
+/// Notes pauses that cannot be.
+pub(super) fn pauses(quarantine: &Quarantine, place: &Place, report: &mut Report) {
+    if quarantine.pause_min > quarantine.pause_max {
+        let message = format!("`pause_min_ms` ({}) is above `pause_max_ms`", quarantine.pause_min.as_millis());
+        report.error(place, message, "lower it, or raise `pause_max_ms`");
+    }
+}
+
+fn apply_quarantine(raw: &PluginQuarantine, quarantine: &mut Quarantine) {
+    let Quarantine { enabled, failures_max, window, share_min, pause_min, pause_max } = quarantine;
+    let time = |ms: Option<u64>| ms.map(Duration::from_millis);
+    set(enabled, raw.enabled);
+    set(failures_max, raw.failures_max);
+    set(window, time(raw.window_ms));
+    set(share_min, raw.share_min);
+    set(pause_min, time(raw.pause_min_ms));
+    set(pause_max, time(raw.pause_max_ms));
+}
+
+fn set<T: Copy>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
 }
 
 /// The model's limits with these changes.
@@ -75,11 +123,6 @@ fn isolation(raw: &raw::Plugin, limits: &Limits, place: &Place, report: &mut Rep
 }
 
 fn apply(raw: &PluginLimits, limits: &mut Limits) {
-    fn set<T: Copy>(target: &mut T, value: Option<T>) {
-        if let Some(value) = value {
-            *target = value;
-        }
-    }
     let time = |ms: Option<u64>| ms.map(Duration::from_millis);
     set(&mut limits.fuel, raw.fuel);
     set(&mut limits.deadline, time(raw.deadline_ms));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::raw_api::Api;
 use super::raw_outgoing::Allowed;
-use super::raw_plugin::{Grant, Plugin, PluginLimits};
+use super::raw_plugin::{Grant, Plugin, PluginLimits, PluginQuarantine};
 use super::raw_policy::{Policies, Policy};
 use super::raw_store::Store;
 use crate::model::gateway;
@@ -40,6 +40,8 @@ pub(super) struct File {
     pub(super) analytics: AnalyticsSink,
     /// Limits of plugins that do not set their own.
     pub(super) plugin_limits: PluginLimits,
+    /// When plugins that do nothing but fail are called no more for a while, for those that do not say it themselves.
+    pub(super) plugin_quarantine: PluginQuarantine,
     /// The plugins that APIs may use, by name.
     pub(super) plugins: BTreeMap<String, Plugin>,
     /// Templates for the sessions of callers: a list, or a table that names files.

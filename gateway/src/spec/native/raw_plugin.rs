@@ -33,6 +33,33 @@ pub(super) struct Plugin {
     /// What one call may use. Default: what `plugin_limits` says.
     #[serde(default)]
     pub(super) limits: PluginLimits,
+    /// When it is called no more for a while, because it does nothing but fail. Default: what `plugin_quarantine` says.
+    #[serde(default)]
+    pub(super) quarantine: PluginQuarantine,
+}
+
+/// When a plugin that does nothing but fail is called no more for a while, and when it is tried again.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PluginQuarantine {
+    /// Whether it ever is. Default: true.
+    pub(super) enabled: Option<bool>,
+    /// Failures in the window that are borne. Default: 20.
+    #[schemars(range(max = 10_000))]
+    pub(super) failures_max: Option<u32>,
+    /// The window. Default: 10000.
+    #[schemars(range(min = 100, max = 3_600_000))]
+    pub(super) window_ms: Option<u64>,
+    /// The share of calls in the window that must fail as well, so that no caller takes the plugin from others with requests
+    /// of its own that make it fail. Default: 0.9.
+    #[schemars(range(min = 0.1, max = 1.0))]
+    pub(super) share_min: Option<f64>,
+    /// From the beginning to the first probe; it doubles with each probe that fails. Default: 1000.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) pause_min_ms: Option<u64>,
+    /// The longest pause. Default: 60000.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) pause_max_ms: Option<u64>,
 }
 
 /// Something that a plugin may do beyond computing.

@@ -142,6 +142,18 @@ fn limits_have_bounds() {
     check(&gateway("runtime: { tick_us: 1 }"), "error runtime.tick_us: 1 is out of bounds | at least 100");
     check(&gateway("plugin_limits: { fuel: 0 }"), "error plugin_limits.fuel: 0 is out of bounds | at least 1");
     check(
+        &gateway("plugin_quarantine: { share_min: 0 }"),
+        "error plugin_quarantine.share_min: 0 is out of bounds | at least 0.1",
+    );
+    check(
+        &gateway("plugin_quarantine: { pause_min_ms: 60001 }"),
+        "error plugin_quarantine: `pause_min_ms` (60001) is above `pause_max_ms` | lower it, or raise `pause_max_ms`",
+    );
+    check(
+        &plugin("file: a.wasm, quarantine: { pause_max_ms: 999 }"),
+        "error plugins.a.quarantine: `pause_min_ms` (1000) is above `pause_max_ms`",
+    );
+    check(
         &plugin("file: a.wasm, limits: { deadline_ms: 0 }"),
         "error plugins.a.limits.deadline_ms: 0 is out of bounds",
     );

@@ -114,11 +114,32 @@ impl std::fmt::Debug for SessionCallMetrics {
     }
 }
 
+/// Handles of one plugin, about its quarantine.
+#[derive(Debug)]
+pub struct QuarantineMetrics {
+    pub(super) versions: Gauge,
+    pub(super) entered: Counter,
+}
+
+impl QuarantineMetrics {
+    /// A version of the plugin is in quarantine from now on.
+    pub fn entered(&self) {
+        self.versions.inc();
+        self.entered.inc();
+    }
+
+    /// It is not any more, or is gone.
+    pub fn left(&self) {
+        self.versions.dec();
+    }
+}
+
 /// Handles of one plugin at one hook of one API.
 pub struct HookMetrics {
     pub(super) calls: Counter,
     pub(super) failures: [(FailureKind, Counter); 9],
     pub(super) continued: Counter,
+    pub(super) quarantined: Counter,
     pub(super) responded: Counter,
     pub(super) rejected: Counter,
     pub(super) seconds: Histogram,
@@ -145,7 +166,12 @@ impl HookMetrics {
         }
     }
 
-    /// The request went on after a failure.
+    /// A call was not made: the plugin is in quarantine.
+    pub fn quarantined(&self) {
+        self.quarantined.inc();
+    }
+
+    /// The request went on without the plugin.
     pub fn continued(&self) {
         self.continued.inc();
     }

@@ -72,6 +72,8 @@ enum Attack {
     SpinInInit,
     PanicInInit,
     ErrInInit,
+    /// Makes its first instance and no other one: it loads, and fails at each call.
+    ErrInInitLater,
 }
 
 #[config]
@@ -88,6 +90,7 @@ impl Hostile {
             Attack::SpinInInit => spin(),
             Attack::PanicInInit => panic!("in init"),
             Attack::ErrInInit => Err("no \u{1b}[31mpeace".to_owned()),
+            Attack::ErrInInitLater if kv::increment("instances", 1, None) != Ok(1) => Err("once is enough".to_owned()),
             attack => Ok(Self(attack)),
         }
     }

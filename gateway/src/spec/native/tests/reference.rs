@@ -160,9 +160,17 @@ fn the_reference_shows_the_defaults() {
     let stated = value(&std::fs::read_to_string(EXAMPLE).expect("the reference"))["plugin_limits"].clone();
     let limits: super::super::raw_plugin::PluginLimits = serde_json::from_value(stated).expect("limits");
     assert_eq!(super::super::plugin::with(&limits), crate::model::plugin::Limits::default());
-    for (key, property) in keys(&schema).into_iter().filter(|(key, _)| key.starts_with("PluginLimits.")) {
-        let name = key.trim_start_matches("PluginLimits.");
-        let stated = serde_json::to_value(&limits).expect("JSON")[name].clone();
+    let stated = value(&std::fs::read_to_string(EXAMPLE).expect("the reference"))["plugin_quarantine"].clone();
+    let quarantine: super::super::raw_plugin::PluginQuarantine = serde_json::from_value(stated).expect("a quarantine");
+    let of_model = crate::model::plugin::Quarantine::default();
+    assert_eq!(super::super::plugin::quarantine_with(&quarantine), of_model);
+    for (key, property) in keys(&schema) {
+        let (stated, name) = match key.split_once('.') {
+            Some(("PluginLimits", name)) => (serde_json::to_value(&limits), name),
+            Some(("PluginQuarantine", name)) => (serde_json::to_value(&quarantine), name),
+            _ => continue,
+        };
+        let stated = stated.expect("JSON")[name].clone();
         let description = property["description"].as_str().expect("a description");
         assert!(description.ends_with(&format!("Default: {stated}.")), "{key}: {description}");
     }
