@@ -7,6 +7,7 @@ mod api;
 mod file;
 mod gateway;
 mod include;
+mod kinds;
 mod near;
 mod outgoing;
 mod plugin;
@@ -22,6 +23,7 @@ mod raw_store;
 mod raw_versions;
 mod report;
 mod rules;
+mod shape;
 mod store;
 mod text;
 mod tyk_policy;
@@ -33,7 +35,7 @@ use std::sync::LazyLock;
 
 use file::{FileDefinitions, Parsed, parse_file};
 use report::{Place, Report};
-use validate::Shape;
+use shape::Shape;
 
 use super::{Problem, Problems};
 use crate::model::api::Api;
