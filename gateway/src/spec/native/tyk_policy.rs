@@ -81,16 +81,18 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-fn one(value: Value, id: &str, place: Place, report: &mut Report) -> (Place, Option<Policy>) {
-    let parsed = PolicyId::parse(id).map_err(|e| report.invalid(&place.key("id"), id, "an id", e, "")).ok();
-    let is_named = parsed.is_some();
-    // One without a good id is looked at all the same.
-    let policy = parsed.or_else(|| PolicyId::parse("unnamed").ok()).and_then(|id| {
-        let not_tyks = |error| report.error(&place, format!("is no policy of Tyk: {error}"), "");
-        policy::of(id, value).map_err(not_tyks).ok()
-    });
+fn one(mut value: Value, id: &str, place: Place, report: &mut Report) -> (Place, Option<Policy>) {
+    let id = PolicyId::parse(id).map_err(|e| report.invalid(&place.key("id"), id, "an id", e, "")).ok();
+    let wrong = policy::take_wrong(&mut value);
+    let is_good = id.is_some() && wrong.is_empty();
+    for field in wrong {
+        let place = field.path.iter().fold(place.clone(), |place, key| place.key(key));
+        report.error(&place, format!("is no policy of Tyk: {}", field.reason), "as Tyk's control API shows policies");
+    }
+    // One without a good id is looked at all the same, and so is what is left of one.
+    let policy = id.or_else(|| PolicyId::parse("unnamed").ok()).and_then(|id| policy::of(id, value).ok());
     let problems = policy.as_ref().map(|policy| problems(policy, &place)).unwrap_or_default();
-    let is_good = is_named && problems.is_empty();
+    let is_good = is_good && problems.is_empty();
     for (place, message) in problems {
         report.error(&place, message, "");
     }
