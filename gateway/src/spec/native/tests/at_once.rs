@@ -4,6 +4,71 @@ use super::folder::Folder;
 use super::{api, check, check_all, gateway, plugin, problems};
 
 #[test]
+fn what_is_there_twice_is_told_whatever_else_is_wrong_with_it() {
+    check_all(
+        "apis:\n\
+         - { id: one, listen: { path: /x, hosts: [ a, B, \"c:1\" ] }, upstream: { url: nowhere } }\n\
+         - { id: one, listen: { path: /y, zzz: 1 }, upstream: { url: \"http://a\" } }\n\
+         - { id: \"a b\", listen: { path: /x/, hosts: [ b ] }, upstream: { url: \"http://a\" } }\n\
+         - { id: four, listen: { path: /x, hosts: [ b ] } }\n\
+         policies: [ { id: p, rate: { requests: 0, per_seconds: 1 } }, { id: p, zzz: 1 }, { id: p } ]\n",
+        &[
+            "error apis[1].listen.zzz: unknown key",
+            "error apis[3]: `upstream` is missing",
+            "error policies[1].zzz: unknown key",
+            "error apis[0].listen.hosts[2]: `c:1` is not a host",
+            "error apis[0].upstream.url: `nowhere` is not",
+            "error apis[2].id: `a b` is not an id",
+            "error policies[0].rate.requests: 0 would mean no limit",
+            "error apis[1].id: `one` is the id of another API",
+            "error apis[2].listen.path: the API with id `one` listens at the same path on host `b`",
+            "error apis[3].listen.path: another API listens at the same path on host `b`",
+            "error policies[1]: `p` is the id of another policy",
+            "error policies[2]: `p` is the id of another policy",
+        ],
+    );
+}
+
+/// Neither what is missing nor what is broken is there twice.
+#[test]
+fn what_cannot_be_read_is_not_there_twice() {
+    check_all(
+        "apis:\n\
+         - { listen: { path: /x, host: a }, upstream: { url: \"http://a\" } }\n\
+         - { listen: { path: /x, hosts: [ 7 ] }, upstream: { url: \"http://a\" } }\n\
+         - { id: \"${NOT_SET}\", upstream: { url: \"http://a\" } }\n\
+         - { id: \"${NOT_SET}\", listen: { path: / }, upstream: { url: \"http://a\" } }\n",
+        &[
+            "error apis[2].id: the environment variable",
+            "error apis[3].id: the environment variable",
+            "error apis[0]: `id` is missing",
+            "error apis[0].listen.host: unknown key",
+            "error apis[1]: `id` is missing",
+            "error apis[1].listen.hosts[0]: expected text",
+            "error apis[2]: `listen` is missing",
+        ],
+    );
+}
+
+#[test]
+fn policies_of_several_files_are_compared_whatever_is_wrong_with_them() {
+    let folder = Folder::new();
+    folder.write(
+        "stile.yaml",
+        "apis: [ { id: x, listen: { path: /x }, upstream: { url: \"http://a\" } } ]\n\
+         policies: { file: policies.yaml, tyk_file: tyk.json }\n",
+    );
+    folder.write("policies.yaml", "policies: [ { id: one, ratee: 1 }, { id: two } ]");
+    folder.write("tyk.json", r#"{ "one": { "rate": "x" }, "two": { "hmac_enabled": true } }"#);
+    let found = problems(&folder, "stile.yaml").join("\n");
+    for expected in
+        ["error one: `one` is the id of another", "error two: `two` is the id of another", "one.rate: is no"]
+    {
+        assert!(found.contains(expected), "{expected} is not in\n{found}");
+    }
+}
+
+#[test]
 fn a_key_of_a_wrong_kind_hides_nothing_beside_it() {
     check_all(
         &api("auth: { token: yes, plugin: c, credential: { header: \"a b\" } }"),
