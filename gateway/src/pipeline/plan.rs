@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::auth::Extraction;
 use super::caller::Made;
 use super::version::VersionStep;
+use super::warnings::Warnings;
 use crate::model::api::{Answers, Api, Auth, AuthBy, CredentialSource, HookUse, PolicyGrant, Provider, Rates, Require};
 use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub destination: Destination,
     /// Its counters.
     pub metrics: ApiMetrics,
+    /// What is to be told of it once in a while.
+    pub warnings: Warnings,
 }
 
 /// Where requests go.
@@ -280,7 +283,8 @@ impl Plan {
         }
         let Some(destination) = destination.filter(|_| errors.is_empty()) else { return Err(errors) };
         let (facts, metrics) = (Arc::new(ApiFacts::from(api)), metrics.api(&api.id));
-        Ok(Self { api: api.clone(), facts, steps, response, analytics, destination, metrics })
+        let warnings = Warnings::default();
+        Ok(Self { api: api.clone(), facts, steps, response, analytics, destination, metrics, warnings })
     }
 
     fn destination(api: &Api, before: Option<&Self>) -> Result<Destination, PlanError> {
