@@ -22,6 +22,7 @@ pub mod reject;
 pub mod rights;
 pub mod standing;
 pub mod version;
+pub mod warnings;
 
 use std::rc::Rc;
 use std::sync::Arc;

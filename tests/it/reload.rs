@@ -102,6 +102,26 @@ async fn apis_come_change_and_go_with_their_definitions() {
 }
 
 #[tokio::test]
+async fn all_that_is_wrong_with_the_plugins_of_an_api_is_told_at_once() {
+    let upstream = Upstream::start();
+    let gateway = swapping(&upstream).start().await;
+    let mut definition = gateway.definition();
+    let unknown = json!([{ "plugin": "swap", "function": "none" }]);
+    definition["apis"][0]["hooks"] = json!({ "pre": unknown, "post": unknown, "response": unknown });
+    gateway.define(&definition);
+    gateway.metric_becomes("stile_reloads_total", &[("result", "kept")], 1.0).await;
+
+    let details = gateway.control("/ready").send().await.json()["details"].clone();
+    for (hook, expected) in
+        [("pre", "no function `none`"), ("post", "not implement the hook `post`"), ("response", "no function `none`")]
+    {
+        let reason = details[format!("apis.swap.hooks.{hook}[0]")].as_str().unwrap_or_default();
+        assert!(reason.contains(expected), "{hook}: {details}");
+    }
+    assert_eq!(gateway.get("/swap/").send().await.text(), "1", "what was there before is used");
+}
+
+#[tokio::test]
 async fn definitions_that_cannot_be_used_change_nothing() {
     let upstream = Upstream::start();
     let gateway = swapping(&upstream).start().await;

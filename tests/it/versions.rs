@@ -255,7 +255,7 @@ async fn a_right_to_one_version_is_none_to_another() {
 }
 
 #[tokio::test]
-async fn patterns_of_rights_match_the_whole_path_or_the_one_below_the_version() {
+async fn patterns_of_rights_match_the_path_with_its_version() {
     let upstream = Upstream::start();
     for listen_strip in [true, false] {
         let keyed = versioned(&upstream, json!({ "from": "path" })).set("/auth", json!({}));
@@ -265,18 +265,42 @@ async fn patterns_of_rights_match_the_whole_path_or_the_one_below_the_version() 
             allowed_urls: vec![AllowedUrl { url: url.to_owned(), methods: vec!["GET".to_owned()] }],
             ..AccessRight::default()
         };
-        keep(&gateway, "below-token", to("/users")).await;
+        keep(&gateway, "below-token", to("/v1/users")).await;
         keep(&gateway, "whole-token", to("/orders/v1/users$")).await;
-        keep(&gateway, "other-token", to("/v1/users")).await;
+        keep(&gateway, "each-token", to("/{version}/users")).await;
+        keep(&gateway, "bare-token", to("/users")).await;
         let ask = async |token: &str, path: &str| gateway.get(path).header("authorization", token).send().await;
 
-        assert_eq!(ask("below-token", "/orders/v1/users").await.status(), 200);
-        assert_eq!(ask("below-token", "/orders/v2/users").await.status(), 200);
-        refused(&ask("below-token", "/orders/v2/teams").await, NO_RESOURCE);
-        assert_eq!(ask("whole-token", "/orders/v1/users").await.status(), 200);
-        refused(&ask("whole-token", "/orders/v2/users").await, NO_RESOURCE);
-        refused(&ask("other-token", "/orders/v1/users").await, NO_RESOURCE);
+        for (token, granted) in
+            [("below-token", &[1][..]), ("whole-token", &[1]), ("each-token", &[1, 2]), ("bare-token", &[])]
+        {
+            for version in [1, 2] {
+                let reply = ask(token, &format!("/orders/v{version}/users")).await;
+                let expected = if granted.contains(&version) { 200 } else { 403 };
+                assert_eq!(reply.status(), expected, "{token} {version} {listen_strip}");
+            }
+            // Another resource, of the second version.
+            refused(&ask(token, "/orders/v2/v1/users").await, NO_RESOURCE);
+        }
     }
+}
+
+/// A right to what the default version has is one by either way, and a way around no right.
+#[tokio::test]
+async fn patterns_of_rights_match_the_default_version_as_if_the_path_named_it() {
+    let upstream = Upstream::start();
+    let keyed = versioned(&upstream, json!({ "from": "path", "default": "v1" })).set("/auth", json!({}));
+    let gateway = serving(keyed).start().await;
+    let allowed_urls = vec![AllowedUrl { url: "/v1/users".to_owned(), methods: vec!["GET".to_owned()] }];
+    let right = AccessRight { api_id: "orders".to_owned(), allowed_urls, ..AccessRight::default() };
+    keep(&gateway, "token", right).await;
+    let ask = async |path: &str| gateway.get(path).header("authorization", "token").send().await;
+
+    assert_eq!(ask("/orders/users").await.status(), 200);
+    assert_eq!(ask("/orders/v1/users").await.status(), 200);
+    refused(&ask("/orders/v1/v1/users").await, NO_RESOURCE);
+    refused(&ask("/orders/v2/users").await, NO_RESOURCE);
+    refused(&ask("/orders/v3/v1/users").await, NO_RESOURCE);
 }
 
 #[tokio::test]

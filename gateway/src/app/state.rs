@@ -1,5 +1,6 @@
 //! Opens the store, in another file where nobody named one and the first choice cannot be written.
 
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -70,12 +71,24 @@ fn elsewhere(path: &Path) -> Option<PathBuf> {
 }
 
 fn hint(settings: &StoreSettings) -> &'static str {
-    match settings.kind {
+    match &settings.kind {
         StoreKind::Memory => "restart, or raise the limits of the process",
-        StoreKind::Embedded(_) => {
-            "is another gateway running? name a file that can be written as `store.embedded.path`, or set `store.kind: memory`"
-        }
+        StoreKind::Embedded(embedded) => hint_of_file(&embedded.path),
         StoreKind::Redis(_) => "look at `store.redis` of the configuration",
+    }
+}
+
+/// By what is the matter with the file.
+fn hint_of_file(path: &Path) -> &'static str {
+    // The store locks its file as long as it is open.
+    match File::options().append(true).open(path).map(|file| file.try_lock()) {
+        Err(_) => "name a file that can be written as `store.embedded.path`, or set `store.kind: memory`",
+        Ok(Err(TryLockError::WouldBlock)) => {
+            "is another gateway running? end it, or name another file as `store.embedded.path`"
+        }
+        Ok(_) => {
+            "the file is no store, or it is damaged: move it away, put a copy back, or name another one as `store.embedded.path`"
+        }
     }
 }
 
@@ -100,6 +113,24 @@ mod tests {
         let mut embedded = EmbeddedSettings::new(PathBuf::from("/sys/stile-data/a.redb"));
         prepare(&mut embedded, Some(other.clone())).expect("the other one is ours");
         assert_eq!(embedded.path, other);
+        std::fs::remove_dir_all(folder).expect("it was made");
+    }
+
+    #[test]
+    fn the_hint_says_what_is_the_matter_with_the_file() {
+        let folder = std::env::temp_dir().join(format!("stile-state-hint-{}", std::process::id()));
+        let path = folder.join("a.redb");
+        let mut embedded = EmbeddedSettings::new(path.clone());
+        prepare(&mut embedded, None).expect("the folder is ours");
+        let settings = StoreSettings { kind: StoreKind::Embedded(embedded), ..StoreSettings::default() };
+        let open = || Store::open(&settings, Clock::system());
+
+        let first = open().expect("nobody has it");
+        assert!(open().is_err() && hint(&settings).contains("is another gateway running?"));
+        drop(first);
+        std::fs::write(&path, "notes of somebody").expect("it is ours");
+        assert!(open().is_err() && hint(&settings).contains("the file is no store"));
+        assert!(hint_of_file(Path::new("/proc/stile/no.redb")).contains("name a file that can be written"));
         std::fs::remove_dir_all(folder).expect("it was made");
     }
 

@@ -87,10 +87,14 @@ impl<'b> Builder<'b> {
                     };
                     (Some(plan), outcome)
                 }
-                Err(error) => {
+                Err(errors) => {
                     let effect = if before.is_some() { Effect::Outdated } else { Effect::Unserved };
-                    let (place, reason) = (place(api.id.as_str(), &error), reason(&error));
-                    problems.push(Problem { place, reason: reason.clone(), effect });
+                    let problem =
+                        |error| Problem { place: place(api.id.as_str(), error), reason: reason(error), effect };
+                    problems.extend(errors.iter().map(problem));
+                    let mut reasons: Vec<String> = errors.iter().map(reason).collect();
+                    reasons.dedup();
+                    let reason = reasons.join("; ");
                     match before {
                         Some(before) => (Some(before.clone()), Outcome::Kept { reason }),
                         None => (None, Outcome::Refused { reason }),
@@ -169,7 +173,7 @@ impl<'b> Builder<'b> {
         api: &Api,
         before: Option<&Arc<Plan>>,
         plugins: &HashMap<&PluginName, Plugin>,
-    ) -> Result<Arc<Plan>, PlanError> {
+    ) -> Result<Arc<Plan>, Vec<PlanError>> {
         let generation = |name: &PluginName| -> Result<&Arc<Generation>, LoadError> {
             let Some(plugin) = plugins.get(name) else {
                 let reason = "is not declared under `plugins`".to_owned();

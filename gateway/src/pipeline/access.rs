@@ -31,11 +31,15 @@ pub fn denied(denied: Denied) -> Reject {
 impl Exchange {
     /// The request as rights and limits look at it.
     pub fn as_call<T>(&self, look: impl FnOnce(&Call<'_>) -> T) -> T {
+        // Both have the version in them where the path names it: otherwise a right to one below `/v1` would be one to what a
+        // second version has below a `/v1` of its own.
         let listen = &self.plan.api.listen;
-        let stripped = self.path_below_listen_path();
         let own = self.path_with_version();
-        let path =
-            if listen.strip { Cow::Owned(format!("{}{own}", listen.path.as_str().trim_end_matches('/'))) } else { own };
+        let (path, stripped) = if listen.strip {
+            (Cow::Owned(format!("{}{own}", listen.path.as_str().trim_end_matches('/'))), &*own)
+        } else {
+            (Cow::Borrowed(&*own), listen.path.strip(&own).unwrap_or(&own))
+        };
         let version = self.api_version.as_ref().map(|version| version.name().as_str());
         let (api, method) = (self.plan.api.id.as_str(), self.method.as_str());
         look(&Call { api, version, method, path: &path, stripped })

@@ -426,21 +426,19 @@ impl Exchange {
                     );
                 }
             }
-            Reject::Upstream(_)
-            | Reject::SessionInvalid(_)
-            | Reject::Policy(_)
-            | Reject::ResponseBody(_)
-            | Reject::ResponseCoding
-            | Reject::RequestInvalid(_) => {
-                tracing::warn!(
-                    api = %self.plan.api.id, request_id = self.id.as_str(), reason = %reject, "request failed"
-                );
-            }
-            _ => {
-                tracing::debug!(
+            _ => match self.plan.warnings.of(reject) {
+                Some(flood) => {
+                    if let Some(requests) = flood.begin(self.core.clock.now_ms()) {
+                        tracing::warn!(
+                            api = %self.plan.api.id, request_id = self.id.as_str(), requests, reason = %reject,
+                            "requests failed"
+                        );
+                    }
+                }
+                None => tracing::debug!(
                     api = %self.plan.api.id, request_id = self.id.as_str(), reason = %reject, "request refused"
-                );
-            }
+                ),
+            },
         }
         let (parts, body) = reject.respond(self.error_format).into_parts();
         let content = match body {

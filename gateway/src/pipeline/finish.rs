@@ -173,9 +173,12 @@ impl http_body::Body for Leaving {
             }
             Poll::Ready(Some(Err(error))) => {
                 let exchange = &self.telling.exchange;
-                tracing::warn!(
-                    api = %exchange.plan.api.id, request_id = exchange.id.as_str(), %error, "answer broke off"
-                );
+                if let Some(answers) = exchange.plan.warnings.broken_off.begin(exchange.core.clock.now_ms()) {
+                    tracing::warn!(
+                        api = %exchange.plan.api.id, request_id = exchange.id.as_str(), answers, %error,
+                        "answers broke off"
+                    );
+                }
             }
             Poll::Pending => {}
         }

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::auth::Extraction;
 use super::caller::Made;
 use super::version::VersionStep;
+use super::warnings::Warnings;
 use crate::model::api::{Answers, Api, Auth, AuthBy, CredentialSource, HookUse, PolicyGrant, Provider, Rates, Require};
 use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub destination: Destination,
     /// Its counters.
     pub metrics: ApiMetrics,
+    /// What is to be told of it once in a while.
+    pub warnings: Warnings,
 }
 
 /// Where requests go.
@@ -189,29 +192,34 @@ impl Plan {
     /// news of them.
     ///
     /// Where the plan before it sends to the same upstream, its connections and their limits go on. What was counted goes on.
+    ///
+    /// # Errors
+    /// All that is in its way, so that nobody has to mend one thing to learn of the next.
     pub fn for_api(
         api: &Api,
         metrics: &Metrics,
         store: &Store,
         before: Option<&Self>,
         mut prepare: impl FnMut(Hook, usize, &HookUse) -> Result<Use, LoadError>,
-    ) -> Result<Self, PlanError> {
-        let mut hook_step = |hook: Hook, index: usize, hook_use: &HookUse| {
-            let function =
-                prepare(hook, index, hook_use).map_err(|source| PlanError::Plugin { hook, index, source })?;
-            let metrics = metrics.hook_use(&api.id, hook, &hook_use.plugin);
-            Ok::<_, PlanError>(HookStep { function, metrics, hook, on_failure: hook_use.on_failure })
-        };
-        let target = match before {
-            Some(before) if before.api.upstream == api.upstream => before.destination.target.clone(),
-            _ => Arc::new(Target::new(&api.upstream)?),
-        };
+    ) -> Result<Self, Vec<PlanError>> {
+        let mut errors = Vec::new();
         let mut steps = Vec::new();
-        if let Some(versions) = &api.versions {
-            steps.push(Step::Version(VersionStep::new(versions, api, &target, metrics)?));
-        }
+        let destination = Self::destination(api, before).and_then(|destination| {
+            if let Some(versions) = &api.versions {
+                steps.push(Step::Version(VersionStep::new(versions, api, &destination.target, metrics)?));
+            }
+            Ok(destination)
+        });
+        let destination = destination.map_err(|error| errors.push(error)).ok();
+        let mut hook_step = |hook: Hook, index: usize, hook_use: &HookUse| {
+            let function = prepare(hook, index, hook_use)
+                .map_err(|source| errors.push(PlanError::Plugin { hook, index, source }))
+                .ok()?;
+            let metrics = metrics.hook_use(&api.id, hook, &hook_use.plugin);
+            Some(HookStep { function, metrics, hook, on_failure: hook_use.on_failure })
+        };
         for (index, hook_use) in api.hooks.pre.iter().enumerate() {
-            steps.push(Step::Pre(hook_step(Hook::Pre, index, hook_use)?));
+            steps.extend(hook_step(Hook::Pre, index, hook_use).map(Step::Pre));
         }
         steps.push(Step::BodySize(api.request_body_bytes_max));
         let mut strip = None;
@@ -221,11 +229,11 @@ impl Plan {
                 let credential = keyed.credential.clone();
                 strip = keyed.strip_credential.then(|| credential.clone());
                 let by = match &keyed.by {
-                    AuthBy::Token => By::Token,
-                    AuthBy::Plugin(plugin) => By::Plugin(hook_step(Hook::Auth, 0, plugin)?),
+                    AuthBy::Token => Some(By::Token),
+                    AuthBy::Plugin(plugin) => hook_step(Hook::Auth, 0, plugin).map(By::Plugin),
                     AuthBy::Both { plugin, require, session_from } => {
-                        let hook = hook_step(Hook::Auth, 0, plugin)?;
-                        By::Both { hook, require: *require, session_from: *session_from }
+                        let by = |hook| By::Both { hook, require: *require, session_from: *session_from };
+                        hook_step(Hook::Auth, 0, plugin).map(by)
                     }
                 };
                 let before = before.and_then(Self::sessions_made);
@@ -242,12 +250,12 @@ impl Plan {
                     quota_life: keyed.quota_life,
                     share: Arc::new(share),
                 };
-                steps.push(Step::Authenticate(Box::new(AuthStep { by, credential, plugin })));
+                steps.extend(by.map(|by| Step::Authenticate(Box::new(AuthStep { by, credential, plugin }))));
                 false
             }
         };
         for (index, hook_use) in api.hooks.post_auth.iter().enumerate() {
-            steps.push(Step::PostAuth(hook_step(Hook::PostAuth, index, hook_use)?));
+            steps.extend(hook_step(Hook::PostAuth, index, hook_use).map(Step::PostAuth));
         }
         steps.extend(strip.map(Step::StripCredential));
         if !is_keyless {
@@ -257,25 +265,34 @@ impl Plan {
             steps.push(Step::Limits(api.rates));
         }
         for (index, endpoint) in api.hooks.endpoint.iter().enumerate() {
-            let hook = hook_step(Hook::Endpoint, index, &endpoint.hook)?;
+            let Some(hook) = hook_step(Hook::Endpoint, index, &endpoint.hook) else { continue };
             let (method, path) = (endpoint.method.clone(), endpoint.path.clone());
             steps.push(Step::Endpoint(EndpointStep { hook, method, path }));
         }
         for (index, hook_use) in api.hooks.post.iter().enumerate() {
-            steps.push(Step::Post(hook_step(Hook::Post, index, hook_use)?));
+            steps.extend(hook_step(Hook::Post, index, hook_use).map(Step::Post));
         }
         let mut response = Vec::new();
         for (index, response_use) in api.hooks.response.iter().enumerate() {
-            let hook = hook_step(Hook::Response, index, &response_use.hook)?;
+            let Some(hook) = hook_step(Hook::Response, index, &response_use.hook) else { continue };
             response.push(ResponseStep { hook, sees_only_upstream: response_use.answers == Answers::Upstream });
         }
         let mut analytics = Vec::new();
         for (index, hook_use) in api.hooks.analytics.iter().enumerate() {
-            analytics.push(hook_step(Hook::Analytics, index, hook_use)?);
+            analytics.extend(hook_step(Hook::Analytics, index, hook_use));
         }
-        let destination = Destination::new(target, &api.upstream.base_path)?;
+        let Some(destination) = destination.filter(|_| errors.is_empty()) else { return Err(errors) };
         let (facts, metrics) = (Arc::new(ApiFacts::from(api)), metrics.api(&api.id));
-        Ok(Self { api: api.clone(), facts, steps, response, analytics, destination, metrics })
+        let warnings = Warnings::default();
+        Ok(Self { api: api.clone(), facts, steps, response, analytics, destination, metrics, warnings })
+    }
+
+    fn destination(api: &Api, before: Option<&Self>) -> Result<Destination, PlanError> {
+        let target = match before {
+            Some(before) if before.api.upstream == api.upstream => before.destination.target.clone(),
+            _ => Arc::new(Target::new(&api.upstream)?),
+        };
+        Destination::new(target, &api.upstream.base_path)
     }
 }
 

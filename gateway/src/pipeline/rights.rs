@@ -63,7 +63,7 @@ pub struct Call<'r> {
     pub method: &'r str,
     /// The canonical path, with the version where the path names it.
     pub path: &'r str,
-    /// The canonical path below the API's listen path and the version, beginning with `/`.
+    /// The canonical path below the API's listen path, beginning with `/`, with the version where the path names it.
     pub stripped: &'r str,
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod file;
 mod gateway;
 mod include;
+mod kinds;
 mod near;
 mod outgoing;
 mod plugin;
@@ -22,8 +23,10 @@ mod raw_store;
 mod raw_versions;
 mod report;
 mod rules;
+mod shape;
 mod store;
 mod text;
+mod twice;
 mod tyk_policy;
 mod validate;
 
@@ -33,7 +36,8 @@ use std::sync::LazyLock;
 
 use file::{FileDefinitions, Parsed, parse_file};
 use report::{Place, Report};
-use validate::Shape;
+use shape::Shape;
+use twice::Claims;
 
 use super::{Problem, Problems};
 use crate::model::api::Api;
@@ -62,10 +66,13 @@ pub(super) fn schema() -> serde_json::Value {
 type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// What stands in files, converted, with the places for further checks.
+#[derive(Default)]
 struct Definitions {
     plugins: Vec<(Place, PluginSpec)>,
     apis: Vec<(Place, Api)>,
     policies: Vec<(Place, Policy)>,
+    /// What of these, and of those that could not be converted, must not be there twice.
+    claims: Claims,
     /// Whether some plugin, API or policy could not be converted, so that what uses what is not known.
     has_gaps: bool,
 }
@@ -103,7 +110,7 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
             }
         }
     }
-    let mut all = Definitions { plugins: Vec::new(), apis: Vec::new(), policies: Vec::new(), has_gaps: false };
+    let mut all = Definitions::default();
     for file in files {
         all.has_gaps |= file.has_gaps;
         for (place, name, raw) in file.plugins {
@@ -113,18 +120,21 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
             all.plugins.extend(plugin.map(|p| (place, p)));
         }
         for (place, raw) in file.apis {
+            all.claims.api(&place, &raw);
             let api = api::convert(raw, &names, &place, report).filter(|_| place.is_whole());
             all.has_gaps |= api.is_none();
             all.apis.extend(api.map(|a| (place, a)));
         }
         for (place, raw) in file.policies {
-            let policy = policy::convert(raw, &place, report).filter(|_| place.is_whole());
+            let policy = policy::convert(raw, &place, &mut all.claims, report);
             all.has_gaps |= policy.is_none();
             all.policies.extend(policy.map(|p| (place, p)));
         }
     }
     if let Some(raw_policy::Policies::Files(files)) = top.as_ref().map(|t| &t.policies) {
-        for (place, policy) in policy::from_files(files, &main.place.key("policies"), environment, report) {
+        for (place, policy) in
+            policy::from_files(files, &main.place.key("policies"), environment, &mut all.claims, report)
+        {
             all.has_gaps |= policy.is_none();
             all.policies.extend(policy.map(|p| (place, p)));
         }

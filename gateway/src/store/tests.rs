@@ -4,6 +4,7 @@
 
 mod bench;
 mod cache;
+mod child;
 mod contract;
 mod cost;
 mod interleaving;

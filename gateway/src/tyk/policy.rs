@@ -1,9 +1,11 @@
 //! A policy as Tyk writes it to its files and shows it in its control API.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use super::JsonInvalid;
-use super::fields::{Fields, Object};
+use super::fields::{Fields, Object, wrong};
 use super::rights;
 use crate::model::policy::{Partitions, Policy, PolicyId};
 use crate::model::session::Quota;
@@ -13,7 +15,59 @@ use crate::model::session::Quota;
 /// # Errors
 /// It is not JSON, or a field has the wrong type.
 pub fn read(id: PolicyId, bytes: &[u8]) -> Result<Policy, JsonInvalid> {
-    of_fields(id, Fields::parse(bytes)?)
+    of_fields(id, Fields::parse(bytes)?).map_err(|first| {
+        // All of them at once.
+        let mut value = serde_json::from_slice(bytes).unwrap_or_default();
+        let wrong = take_wrong(&mut value);
+        let told: Vec<String> = wrong.iter().map(WrongField::to_string).collect();
+        if told.is_empty() { first } else { JsonInvalid(told.join(", ")) }
+    })
+}
+
+/// A field of a policy that has the wrong type.
+#[derive(Debug)]
+pub struct WrongField {
+    /// The keys that lead to it, or to what it is in.
+    pub path: Vec<String>,
+    /// What is wrong.
+    pub reason: JsonInvalid,
+}
+
+impl fmt::Display for WrongField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_slice() {
+            // The reason names the field, but not the right that it is of.
+            [section, api] => write!(f, "{} in `{section}` of `{}`", self.reason, api.escape_debug()),
+            _ => self.reason.fmt(f),
+        }
+    }
+}
+
+/// Takes out what has the wrong type, field by field and right by right, so that the rest can be looked at.
+pub fn take_wrong(value: &mut Value) -> Vec<WrongField> {
+    let alone = |fields: Value| PolicyId::parse("alone").ok().and_then(|id| of(id, fields).err());
+    let Value::Object(fields) = value else {
+        let reason = wrong("policy", "an object");
+        *value = json!({});
+        return vec![WrongField { path: Vec::new(), reason }];
+    };
+    let mut found = Vec::new();
+    if let Some(Value::Object(rights)) = fields.get_mut("access_rights") {
+        rights.retain(|api, right| {
+            let reason = alone(json!({ "access_rights": { api: &*right } }));
+            let path = || vec!["access_rights".to_owned(), api.clone()];
+            let is_good = reason.is_none();
+            found.extend(reason.map(|reason| WrongField { path: path(), reason }));
+            is_good
+        });
+    }
+    fields.retain(|key, field| {
+        let reason = alone(json!({ key: &*field }));
+        let is_good = reason.is_none();
+        found.extend(reason.map(|reason| WrongField { path: vec![key.clone()], reason }));
+        is_good
+    });
+    found
 }
 
 /// The policy of a value, such as one of a map by id.
@@ -100,3 +154,20 @@ const OURS: &[&str] = &[
     "partitions",
     "key_expires_in",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_fields_of_a_wrong_type_are_told_at_once() {
+        let id = || PolicyId::parse("p").expect("an id");
+        let body = br#"{ "name": "Gold", "rate": "x", "tags": 7, "access_rights": { "orders": { "versions": 7 } } }"#;
+        let told = read(id(), body).expect_err("it is wrong").to_string();
+        let expected =
+            "`versions` is not a list in `access_rights` of `orders`, `rate` is not a number, `tags` is not a list";
+        assert_eq!(told, expected);
+        assert_eq!(read(id(), b"[]").expect_err("it is wrong").to_string(), "`record` is not an object");
+        assert!(read(id(), b"{").is_err());
+    }
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stile::clock::Clock;
 use stile::model::gateway::{AccessLog, Log, LogFormat};
-use stile::model::session::Session;
-use stile_tests::{Gateway, Redis, Upstream, api, plugin};
+use stile::model::session::{Rate, Session};
+use stile_tests::{Gateway, RawUpstream, Redis, Upstream, api, plugin};
 
 use super::{call, keep, keyed, quota};
 
@@ -37,6 +37,16 @@ fn a_flood_of_warnings_is_told_in_a_line_with_its_number() {
     let refused = of("refused in all").first().and_then(|line| line["refused"].as_u64()).unwrap_or_default();
     assert!(refused >= CALLERS, "{log}");
     assert_eq!(numbers("the store answers again", "untold"), [refused - 1], "{log}");
+    // Each API and each kind by itself: none silences another.
+    for (api, reason) in [("gone", "upstream: "), ("orders", "session is not valid: "), ("other", "policies: ")] {
+        let failed = of("requests failed").into_iter().filter(|line| line["api"] == api);
+        let failed: Vec<u64> = failed
+            .inspect(|line| assert!(line["reason"].as_str().is_some_and(|of| of.starts_with(reason)), "{line}"))
+            .map(|line| line["requests"].as_u64().unwrap_or_else(|| panic!("{line}")))
+            .collect();
+        assert_eq!(failed, [1, CALLERS], "{api}: {log}");
+    }
+    assert_eq!(numbers("answers broke off", "answers"), [1, CALLERS], "{log}");
 }
 
 /// A process of its own, because its log and what was told are the process's.
@@ -75,8 +85,47 @@ async fn child() {
     }
     clock.advance(A_WHILE);
     assert_eq!(call(&gateway, "ana-token").await.status(), 200);
+    drop(gateway);
+    failing(&clock).await;
     let line = format!("{}\n", json!({ "message": "refused in all", "refused": refused }));
     std::io::stderr().write_all(line.as_bytes()).expect("the parent listens");
+}
+
+/// One API whose session cannot be used, one whose session has policies of another organisation, one whose upstream is gone,
+/// and one whose upstream breaks its answers off.
+async fn failing(clock: &Clock) {
+    let (upstream, cut) = (Upstream::start(), RawUpstream::start().await);
+    let other = keyed(&upstream).set("/id", "other").path("/other");
+    let (gone, half) = (api("gone").upstream_url("http://127.0.0.1:1"), api("half").upstream_url(&cut.url()));
+    let builder = Gateway::with(keyed(&upstream)).and(other).and(gone).and(half).clock(clock);
+    let policy = json!({ "id": "foreign", "organisation": "elsewhere" });
+    let gateway = builder.set("/policies", json!([policy])).start().await;
+    let rate = Rate { requests: 1.0, per_seconds: -1.0, ..Rate::default() };
+    keep(&gateway, "bad-token", Session { rate, ..Session::default() }).await;
+    keep(&gateway, "foreign-token", Session { policies: vec!["foreign".to_owned()], ..Session::default() }).await;
+
+    for (path, token, status) in
+        [("/orders/", "bad-token", 403), ("/other/", "foreign-token", 403), ("/gone/", "", 502)]
+    {
+        for number in 0..=CALLERS {
+            if number == CALLERS {
+                clock.advance(A_WHILE);
+            }
+            let reply = gateway.get(path).header("authorization", token).send().await;
+            assert_eq!(reply.status(), status, "{path}");
+        }
+    }
+    for number in 0..=CALLERS {
+        if number == CALLERS {
+            clock.advance(A_WHILE);
+        }
+        let caller = tokio::spawn(gateway.get("/half/").try_send());
+        let mut sent = cut.accept().await;
+        sent.head().await;
+        sent.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        drop(sent);
+        assert!(caller.await.expect("it does not panic").is_err(), "half of an answer");
+    }
 }
 
 const CALLERS: u64 = 50;

@@ -110,7 +110,7 @@ fn listen(raw: raw::Listen, place: &Place, report: &mut Report) -> Option<Listen
 }
 
 /// A host as the router compares it: lower case, without port.
-fn host(text: &str) -> Result<String, &'static str> {
+pub(super) fn host(text: &str) -> Result<String, &'static str> {
     let host = text.to_ascii_lowercase();
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').ok_or("a port has no place here")?;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::prune::prune;
 use super::report::{Place, Report, Source};
-use super::validate::{Shape, validate};
+use super::shape::Shape;
+use super::validate::validate;
 use super::{raw_api, raw_plugin, raw_policy, text};
 
 /// A file whose parts have the right shape, as far as they have it.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::file::parse_file;
 use super::raw_policy::{self as raw, Partition};
 use super::report::{Place, Report};
+use super::twice::Claims;
 use super::{Environment, POLICIES, include, tyk_policy};
 use crate::model::limit::RateLimit;
 use crate::model::pattern;
@@ -17,6 +18,7 @@ pub(super) fn from_files(
     files: &raw::PolicyFiles,
     place: &Place,
     environment: Environment<'_>,
+    claims: &mut Claims,
     report: &mut Report,
 ) -> Vec<(Place, Option<Policy>)> {
     let mut found = Vec::new();
@@ -25,13 +27,13 @@ pub(super) fn from_files(
             let parsed = parse_file::<raw::PolicyFile>(&file, &POLICIES, environment, report);
             let policies = parsed.map(|mut parsed| parsed.definitions().policies).unwrap_or_default();
             found.extend(policies.into_iter().map(|(place, raw)| {
-                let policy = convert(raw, &place, report).filter(|_| place.is_whole());
+                let policy = convert(raw, &place, claims, report);
                 (place, policy)
             }));
         }
     }
     if let Some(file) = &files.tyk_file {
-        found.extend(tyk_policy::read(Path::new(file), &place.key("tyk_file"), report));
+        found.extend(tyk_policy::read(Path::new(file), &place.key("tyk_file"), claims, report));
     }
     if files.file.is_none() && files.tyk_file.is_none() {
         report.error(place, "names no file", "one of `file`, `tyk_file`");
@@ -40,8 +42,8 @@ pub(super) fn from_files(
 }
 
 /// Converts one policy; `None` where it has a problem.
-pub(super) fn convert(raw: raw::Policy, place: &Place, report: &mut Report) -> Option<Policy> {
-    let id = PolicyId::parse(&raw.id).map_err(|e| report.invalid(&place.key("id"), &raw.id, "an id", e, "")).ok();
+pub(super) fn convert(raw: raw::Policy, place: &Place, claims: &mut Claims, report: &mut Report) -> Option<Policy> {
+    let id = id(&raw.id, place, claims, report);
     let mut report = Flagged { report, has_error: false };
     let partitions = partitions(&raw.partitions, &place.key("partitions"), &mut report);
     let rate = raw.rate.map(|raw| rate(raw, &place.key("rate"), &mut report)).unwrap_or_default();
@@ -51,7 +53,7 @@ pub(super) fn convert(raw: raw::Policy, place: &Place, report: &mut Report) -> O
         .into_iter()
         .map(|(api, raw)| access(api.clone(), raw, &place.key("access").key(&api), &mut report))
         .collect();
-    let id = id.filter(|_| !report.has_error)?;
+    let id = id.filter(|_| !report.has_error && place.is_whole())?;
     Some(Policy {
         name: raw.name.unwrap_or_else(|| id.to_string()),
         organisation: raw.organisation,
@@ -69,14 +71,20 @@ pub(super) fn convert(raw: raw::Policy, place: &Place, report: &mut Report) -> O
     })
 }
 
-/// Ids that are there twice, and APIs that are not there.
+/// The id of a policy, which it wants for itself alone.
+pub(super) fn id(text: &str, place: &Place, claims: &mut Claims, report: &mut Report) -> Option<PolicyId> {
+    let id_place = place.key("id");
+    let hint = "1 to 256 bytes without control characters";
+    let id = PolicyId::parse(text).map_err(|e| report.invalid(&id_place, text, "an id", e, hint)).ok()?;
+    if id_place.is_sound() {
+        claims.policy(place, id.clone());
+    }
+    Some(id)
+}
+
+/// APIs that are not there.
 pub(super) fn check(policies: &[(Place, Policy)], apis: Option<&BTreeSet<&str>>, report: &mut Report) {
-    let mut seen = BTreeSet::new();
     for (place, policy) in policies {
-        if !seen.insert(&policy.id) {
-            let shown = place.key("id").shown(policy.id.as_str());
-            report.error(place, format!("{shown} is the id of another policy"), "rename one");
-        }
         for right in &policy.access_rights {
             if apis.is_some_and(|apis| !apis.contains(right.api_id.as_str())) {
                 let message = format!("no API has the id `{}`", right.api_id.escape_debug());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::report::{join_item, join_key};
-use super::validate::{Shape, Step};
+use super::shape::{Mend, Shape, Step};
 
 /// What was done to a file, so that places are still told as they stand in it.
 #[derive(Debug, Default)]
@@ -16,20 +16,21 @@ pub(super) struct Pruned {
     stand_ins: Vec<String>,
 }
 
-/// Takes out what is wrong, part by part: a key where that is enough, or else what needs it.
+/// Takes out what is wrong, part by part, and stands in for what is missing.
+///
+/// What has a stand-in somewhere inside is looked at and not used: that something is missing there has been told.
 pub(super) fn prune(shape: &Shape, value: &mut Value) -> Pruned {
     let mut pruned = Pruned::default();
     for _ in 0..ROUNDS_MAX {
-        pruned.stand_in(value);
-        let mut cuts = shape.cuts(value);
-        if cuts.is_empty() {
+        let mut mends = shape.mends(value);
+        if mends.is_empty() {
             return pruned;
         }
         // From the end, so that no cut moves what another one names.
-        cuts.sort();
-        cuts.dedup();
-        for cut in cuts.iter().rev() {
-            pruned.cut(value, cut);
+        mends.sort_by(|a, b| a.steps.cmp(&b.steps));
+        mends.dedup_by(|a, b| a.steps == b.steps);
+        for mend in mends.into_iter().rev() {
+            pruned.mend(value, mend);
         }
     }
     *value = json!({});
@@ -43,13 +44,23 @@ impl Pruned {
         gone.fold(index, |index, gone| if *gone <= index { index + 1 } else { index })
     }
 
+    /// Where something stands in that nobody wrote.
+    pub(super) fn stand_ins(&self) -> &[String] {
+        &self.stand_ins
+    }
+
     /// Whether nobody wrote what stands at this place.
     pub(super) fn is_stand_in(&self, path: &str) -> bool {
         self.stand_ins.iter().any(|place| is_at_or_below(path, place))
     }
 
-    fn cut(&mut self, value: &mut Value, steps: &[Step]) {
-        let Some((last, way)) = steps.split_last() else {
+    /// How many items of a list were taken out.
+    pub(super) fn gone(&self, list: &str) -> usize {
+        self.gone.get(list).map_or(0, BTreeSet::len)
+    }
+
+    fn mend(&mut self, value: &mut Value, mend: Mend) {
+        let Some((last, way)) = mend.steps.split_last() else {
             *value = json!({});
             return;
         };
@@ -69,39 +80,18 @@ impl Pruned {
             let Some(next) = next else { return };
             target = next;
         }
-        match (last, target) {
-            (Step::Key(key), Value::Object(map)) => drop(map.remove(key)),
-            (Step::Item(index), Value::Array(items)) if *index < items.len() => {
+        match (last, target, mend.stand_in) {
+            (Step::Key(key), Value::Object(map), Some(stand_in)) => {
+                self.stand_ins.push(join_key(&path, key));
+                map.insert(key.clone(), stand_in);
+            }
+            (Step::Key(key), Value::Object(map), None) => drop(map.remove(key)),
+            (Step::Item(index), Value::Array(items), None) if *index < items.len() => {
                 items.remove(*index);
                 let original = self.original(&path, *index);
                 self.gone.entry(path).or_default().insert(original);
             }
             _ => {}
-        }
-    }
-
-    /// Gives APIs and policies what they cannot be without. Such a one is looked at and not used.
-    fn stand_in(&mut self, value: &mut Value) {
-        for (list, keys) in STAND_INS {
-            let items = value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
-            for (index, item) in items.enumerate() {
-                let place = join_item(list, self.original(list, index));
-                for (section, key, text) in *keys {
-                    let (section_place, target) = match (*section, item.as_object_mut()) {
-                        ("", Some(fields)) => (place.clone(), fields),
-                        (section, Some(fields)) => {
-                            let of_section = fields.entry(section).or_insert_with(|| json!({})).as_object_mut();
-                            let Some(of_section) = of_section else { continue };
-                            (join_key(&place, section), of_section)
-                        }
-                        (_, None) => continue,
-                    };
-                    if !target.contains_key(*key) {
-                        target.insert((*key).to_owned(), (*text).into());
-                        self.stand_ins.push(join_key(&section_place, key));
-                    }
-                }
-            }
         }
     }
 }
@@ -111,13 +101,5 @@ pub(super) fn is_at_or_below(path: &str, place: &str) -> bool {
     path.strip_prefix(place).is_some_and(|rest| matches!(rest.chars().next(), None | Some('.' | '[')))
 }
 
-/// What an item must have: section, key, value.
-type Needed = (&'static str, &'static str, &'static str);
-
-/// Lists with what each of their items must have.
-const STAND_INS: &[(&str, &[Needed])] = &[
-    ("apis", &[("", "id", "nameless"), ("listen", "path", "/"), ("upstream", "url", "http://nowhere")]),
-    ("policies", &[("", "id", "nameless")]),
-];
 /// Deeper than any shape.
 const ROUNDS_MAX: usize = 32;

@@ -223,7 +223,8 @@ mod tests {
     use std::rc::Rc;
 
     use super::super::report::Source;
-    use super::super::validate::{Shape, validate};
+    use super::super::shape::Shape;
+    use super::super::validate::validate;
     use super::*;
 
     /// The settings, or the problems as `path: message | hint`.

@@ -30,13 +30,22 @@ impl Source {
         if path.is_empty() || is_definition(path) {
             return false;
         }
-        let leads = |broken: &str| {
-            let key = broken.rsplit('.').next().unwrap_or(broken);
-            LEADING.contains(&key) && parent(broken) == parent(path)
-        };
-        let is_blamed = |broken: &String| is_at_or_below(broken, path) || leads(broken);
-        self.pruned.is_stand_in(path) || self.broken.iter().any(is_blamed)
+        let is_blamed = |broken: &String| is_at_or_below(broken, path);
+        let leads = |other: &String| parent(other) == parent(path) && leads(last_key(other), last_key(path));
+        self.pruned.is_stand_in(path)
+            || self.broken.iter().any(is_blamed)
+            || self.broken.iter().chain(self.pruned.stand_ins()).any(leads)
     }
+}
+
+/// Whether a key says how the one beside it is read.
+fn leads(leader: &str, follower: &str) -> bool {
+    LEADERS.iter().any(|(known, followers)| *known == leader && followers.contains(&follower))
+}
+
+/// The key that a path ends with.
+fn last_key(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 /// Whether a place is a whole API, plugin or policy.
@@ -76,6 +85,16 @@ impl Place {
     /// Whether nothing at this place or below has the wrong shape.
     pub(super) fn is_whole(&self) -> bool {
         !self.source.broken.iter().any(|broken| is_at_or_below(broken, &self.path))
+    }
+
+    /// Whether what stands at this place is what somebody wrote there, as far as shapes tell.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.source.is_doubtful(&self.path)
+    }
+
+    /// Whether items of the list at this place were taken out.
+    pub(super) fn has_lost_items(&self) -> bool {
+        self.source.pruned.gone(&self.path) > 0
     }
 
     /// A place of the same file, by its path.
@@ -210,6 +229,16 @@ impl Report {
     }
 }
 
-/// Keys that say how those beside them are read.
-const LEADING: [&str; 7] = ["cluster", "from", "isolation", "kind", "plugin", "token", "with"];
+/// Keys that say how others beside them are read, with these.
+const LEADERS: [(&str, &[&str]); 9] = [
+    ("cluster", &["addresses", "database"]),
+    ("from", &["name", "with"]),
+    ("isolation", &["reuse_calls_max", "reuse_memory_high_water_bytes"]),
+    ("kind", &["embedded", "redis"]),
+    ("list", &["default"]),
+    ("plugin", &["config", "function", "id_extractor", "policies", "token"]),
+    ("target", &["file"]),
+    ("url", &["ca_file", "server_name"]),
+    ("with", &["json_pointer", "regex", "regex_match_index", "xpath"]),
+];
 const SHOWN_CHARS_MAX: usize = 80;

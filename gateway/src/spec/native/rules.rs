@@ -1,4 +1,4 @@
-//! Rules between parts: what is there twice, what does not fit together, what is not used.
+//! Rules between parts: what does not fit together, what is not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -24,8 +24,7 @@ impl Settings {
 
 /// Checks the whole, as far as it is there.
 pub(super) fn check(settings: Option<Settings>, all: &Definitions, root: &Place, report: &mut Report) {
-    api_ids(all, report);
-    listen_paths(all, report);
+    all.claims.check(report);
     let ids = all.apis.iter().map(|(_, api)| api.id.as_str()).collect();
     policy::check(&all.policies, (!all.has_gaps).then_some(&ids), report);
     // A section with an error may be at its defaults.
@@ -72,35 +71,6 @@ pub(super) fn addresses(
     }
     if !control.ip().to_canonical().is_loopback() {
         report.warn(&place, "the control port can be reached from other machines", "keep callers away from it");
-    }
-}
-
-fn api_ids(all: &Definitions, report: &mut Report) {
-    let mut seen = BTreeSet::new();
-    for (place, api) in &all.apis {
-        if !seen.insert(&api.id) {
-            let place = place.key("id");
-            report.error(&place, format!("{} is the id of another API", place.shown(api.id.as_str())), "rename one");
-        }
-    }
-}
-
-fn listen_paths(all: &Definitions, report: &mut Report) {
-    let mut seen: BTreeMap<(&str, &str), String> = BTreeMap::new();
-    for (place, api) in &all.apis {
-        let id = place.key("id").shown(api.id.as_str());
-        let listen = place.key("listen");
-        let any = api.listen.hosts.is_empty().then_some("");
-        for (index, host) in api.listen.hosts.iter().map(String::as_str).chain(any).enumerate() {
-            let Some(other) = seen.insert((host, api.listen.path.as_str()), id.clone()) else { continue };
-            let on = match host {
-                "" => String::new(),
-                _ => format!(" on host {}", listen.key("hosts").item(index).shown(host)),
-            };
-            let message = format!("the API with id {other} listens at the same path{on}");
-            report.error(&listen.key("path"), message, "take another path, or tell them apart by `hosts`");
-            break;
-        }
     }
 }
 

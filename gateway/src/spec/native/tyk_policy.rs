@@ -8,15 +8,21 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::file::{read_text, sibling};
-use super::policy::is_countable;
+use super::policy::{self as ours, is_countable};
 use super::report::{Place, Report, Source};
+use super::twice::Claims;
 use crate::model::pattern;
 use crate::model::policy::{Partitions, Policy, PolicyId};
 use crate::model::session::AccessRight;
 use crate::tyk::policy;
 
 /// Reads a file or folder. `None` for a policy that has a problem.
-pub(super) fn read(path: &Path, place: &Place, report: &mut Report) -> Vec<(Place, Option<Policy>)> {
+pub(super) fn read(
+    path: &Path,
+    place: &Place,
+    claims: &mut Claims,
+    report: &mut Report,
+) -> Vec<(Place, Option<Policy>)> {
     let path = sibling(place, path);
     if !path.is_dir() {
         let Some((root, value)) = parse(&path, report) else { return Vec::new() };
@@ -24,7 +30,8 @@ pub(super) fn read(path: &Path, place: &Place, report: &mut Report) -> Vec<(Plac
             report.error(&root, "expected a map of policies by id", "a folder takes one policy in each file");
             return Vec::new();
         };
-        return policies.into_iter().map(|(id, value)| one(value, &id, root.key(&id), report)).collect();
+        let one = |(id, value): (String, Value)| one(value, &id, root.key(&id), claims, report);
+        return policies.into_iter().map(one).collect();
     }
     report.source(&path);
     let mut files = match std::fs::read_dir(&path) {
@@ -43,7 +50,7 @@ pub(super) fn read(path: &Path, place: &Place, report: &mut Report) -> Vec<(Plac
         let Some((root, value)) = parse(&file, report) else { continue };
         let own = ["id", "_id"].into_iter().find_map(|key| value.get(key)?.as_str().filter(|id| !id.is_empty()));
         let id = own.or_else(|| file.file_stem()?.to_str()).unwrap_or_default().to_owned();
-        found.push(one(value, &id, root, report));
+        found.push(one(value, &id, root, claims, report));
     }
     found
 }
@@ -81,16 +88,18 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-fn one(value: Value, id: &str, place: Place, report: &mut Report) -> (Place, Option<Policy>) {
-    let parsed = PolicyId::parse(id).map_err(|e| report.invalid(&place.key("id"), id, "an id", e, "")).ok();
-    let is_named = parsed.is_some();
-    // One without a good id is looked at all the same.
-    let policy = parsed.or_else(|| PolicyId::parse("unnamed").ok()).and_then(|id| {
-        let not_tyks = |error| report.error(&place, format!("is no policy of Tyk: {error}"), "");
-        policy::of(id, value).map_err(not_tyks).ok()
-    });
+fn one(mut value: Value, id: &str, place: Place, claims: &mut Claims, report: &mut Report) -> (Place, Option<Policy>) {
+    let id = ours::id(id, &place, claims, report);
+    let wrong = policy::take_wrong(&mut value);
+    let is_good = id.is_some() && wrong.is_empty();
+    for field in wrong {
+        let place = field.path.iter().fold(place.clone(), |place, key| place.key(key));
+        report.error(&place, format!("is no policy of Tyk: {}", field.reason), "as Tyk's control API shows policies");
+    }
+    // One without a good id is looked at all the same, and so is what is left of one.
+    let policy = id.or_else(|| PolicyId::parse("unnamed").ok()).and_then(|id| policy::of(id, value).ok());
     let problems = policy.as_ref().map(|policy| problems(policy, &place)).unwrap_or_default();
-    let is_good = is_named && problems.is_empty();
+    let is_good = is_good && problems.is_empty();
     for (place, message) in problems {
         report.error(&place, message, "");
     }

@@ -1,14 +1,11 @@
 //! SIGKILL at any moment: a child keeps sessions and takes quota, and says so; what it said must be true afterwards.
-//!
-//! The child is this test binary, started again for the test `child` alone.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::bench::Folder;
+use super::child::{self, BEGIN, say};
 use super::limits::quota;
 use crate::clock::Clock;
 use crate::model::key::KeyHash;
@@ -16,7 +13,6 @@ use crate::model::session::Session;
 use crate::model::store::{EmbeddedSettings, StoreKind, StoreSettings};
 use crate::store::{Life, Owner, Store, Take, Verdict};
 
-const FILE: &str = "STILE_TEST_STORE_FILE";
 const QUOTAS: [u64; 3] = [7, 400, 100_000];
 const BLOCK: u64 = 50;
 const KILLS: u64 = 100;
@@ -35,20 +31,16 @@ fn take(max: u64) -> Take {
 /// Not a test by itself: it works until it is killed.
 #[tokio::test]
 #[ignore = "started by another test"]
-async fn child() {
-    let Some(file) = std::env::var_os(FILE) else { return };
+async fn works() {
+    let Some(file) = child::file() else { return };
     let store = open(Path::new(&file));
-    let say = |what: String| {
-        // One write each, so that a line is there as a whole or not at all.
-        std::io::stderr().write_all(what.as_bytes()).expect("the parent listens");
-    };
-    say("begin\n".to_owned());
+    say(BEGIN);
     let quotas = QUOTAS.map(|max| {
         let store = &store;
         async move {
             loop {
                 match store.take(&take(max)).await {
-                    Ok(Verdict::Allowed(_)) => say(format!("took {max}\n")),
+                    Ok(Verdict::Allowed(_)) => say(&format!("took {max}")),
                     Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                     Err(error) => panic!("{error}"),
                 }
@@ -63,14 +55,14 @@ async fn child() {
                 let name = format!("{}-{task}-{number}", std::process::id());
                 let session = Session { alias: name.clone(), ..Session::default() };
                 if store.create_session(&KeyHash::of(&name), &session, Life::Forever).await == Ok(true) {
-                    say(format!("kept {name}\n"));
+                    say(&format!("kept {name}"));
                 }
                 if number % 3 > 0 {
                     continue;
                 }
-                say(format!("going {name}\n"));
+                say(&format!("going {name}"));
                 if store.delete_session(&KeyHash::of(&name)).await == Ok(true) {
-                    say(format!("gone {name}\n"));
+                    say(&format!("gone {name}"));
                 }
             }
         }
@@ -86,24 +78,9 @@ async fn whatever_was_acknowledged_survives_a_kill() {
     // Nothing is known of one whose deletion was begun and not acknowledged.
     let mut sessions: HashMap<String, Option<bool>> = HashMap::new();
     for kill in 0..KILLS {
-        let mut child = Command::new(std::env::current_exe().expect("it runs"))
-            .args(["store::tests::kill::child", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
-            .env(FILE, &file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts again");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let begun = lines.next().expect("it says something").expect("it is text");
-        assert_eq!(begun, "begin", "it opens after kill {kill}");
-        let killer = std::thread::spawn(move || {
-            // At another moment each time.
-            std::thread::sleep(Duration::from_micros(500 + kill.wrapping_mul(7_919) % 40_000));
-            child.kill().expect("it runs");
-            child.wait().expect("it ends");
-        });
-        for line in lines.map_while(Result::ok) {
+        // At another moment each time.
+        let after = Duration::from_micros(500 + kill.wrapping_mul(7_919) % 40_000);
+        for line in child::killed("store::tests::kill::works", &file, after) {
             match line.split_once(' ') {
                 Some(("took", max)) => *took.entry(max.parse().expect("a number")).or_default() += 1,
                 Some(("kept", name)) => drop(sessions.insert(name.to_owned(), Some(true))),
@@ -112,7 +89,6 @@ async fn whatever_was_acknowledged_survives_a_kill() {
                 _ => panic!("the child says: {line}"),
             }
         }
-        killer.join().expect("it does not panic");
     }
 
     let store = open(&file);

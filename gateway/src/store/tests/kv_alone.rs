@@ -1,15 +1,15 @@
 //! Values of plugins where only one kind of store can show it: restarts, kills, a server that is away, the budget of all.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::bench::{Bench, Folder, clock, whole};
+use super::child::{self, BEGIN, say};
 use super::kv::{patient, space};
 use super::server::Server;
 use crate::clock::Clock;
@@ -18,7 +18,6 @@ use crate::model::store::{EmbeddedSettings, RedisClock, RedisSettings, StoreKind
 use crate::store::Store;
 use crate::store::kv::{KvError, KvLimit};
 
-const FILE: &str = "STILE_TEST_STORE_FILE";
 /// Short, so that kills find batches of every state.
 const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -73,17 +72,16 @@ async fn an_end_of_the_process_costs_a_file_no_value() {
 /// Not a test by itself: it counts until it is killed.
 #[tokio::test]
 #[ignore = "started by another test"]
-async fn child() {
-    let Some(file) = std::env::var_os(FILE) else { return };
+async fn counts() {
+    let Some(file) = child::file() else { return };
     let store = in_file(Path::new(&file), Clock::system());
     let kv = space(&store, "counter", &patient());
-    let say = |what: String| std::io::stderr().write_all(what.as_bytes()).expect("the parent listens");
-    say("begin\n".to_owned());
+    say(BEGIN);
     for _ in 0.. {
         // At any moment equal, or the first one ahead.
         kv.increment("first", 1, None).await.expect("there is room");
         let second = kv.increment("second", 1, None).await.expect("there is room");
-        say(format!("{second}\n"));
+        say(&second.to_string());
         std::thread::sleep(Duration::from_micros(50));
     }
 }
@@ -94,25 +92,10 @@ async fn a_kill_costs_a_file_what_was_not_written_yet_and_takes_nothing_apart() 
     let file = folder.path().join("store");
     let (mut survived, mut rounds) = (0_i64, HashMap::new());
     for kill in 0..20_u64 {
-        let mut child = Command::new(std::env::current_exe().expect("it runs"))
-            .args(["store::tests::kv_alone::child", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
-            .env(FILE, &file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts again");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let begun = lines.next().expect("it says something").expect("it is text");
-        assert_eq!(begun, "begin", "it opens after kill {kill}");
-        let killer = std::thread::spawn(move || {
-            // At another moment each time.
-            std::thread::sleep(Duration::from_micros(50_000 + kill.wrapping_mul(7_919) % 100_000));
-            child.kill().expect("it runs");
-            child.wait().expect("it ends");
-        });
-        let told = lines.map_while(Result::ok).last().map_or(survived, |last| last.parse().expect("a number"));
-        killer.join().expect("it does not panic");
+        // At another moment each time.
+        let after = Duration::from_micros(50_000 + kill.wrapping_mul(7_919) % 100_000);
+        let said = child::killed("store::tests::kv_alone::counts", &file, after);
+        let told = said.last().map_or(survived, |last| last.parse().expect("a number"));
         let store = in_file(&file, Clock::system());
         let kv = space(&store, "counter", &patient());
         let [first, second] = [kv.increment("first", 0, None).await, kv.increment("second", 0, None).await];

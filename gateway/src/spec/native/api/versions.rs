@@ -16,10 +16,19 @@ pub(super) fn convert(raw: raw::Versions, place: &Place, report: &mut Report) ->
     let source = source(raw.from, raw.name.as_deref(), place, report);
     let list_place = place.key("list");
     let count = raw.list.len();
+    // As they are written: what is wrong with one does not make it another one.
+    let mut names: Vec<String> = Vec::new();
+    let mut are_known = !list_place.has_lost_items();
     let mut list: Vec<Version> = Vec::new();
     for (index, raw) in raw.list.into_iter().enumerate() {
         let place = list_place.item(index);
-        let Some(version) = version(raw, &place, report) else { continue };
+        let (raw, name_place) = match raw {
+            raw::Version::Name(name) => (raw::FullVersion { name, url: None, expires: None }, place.clone()),
+            raw::Version::Full(full) => (full, place.key("name")),
+        };
+        are_known &= name_place.is_sound();
+        names.push(raw.name.clone());
+        let Some(version) = version(raw, &name_place, &place, report) else { continue };
         let shown = place.shown(version.name.as_str());
         match list.iter().find(|of| of.name.as_str().eq_ignore_ascii_case(version.name.as_str())) {
             None => list.push(version),
@@ -35,27 +44,27 @@ pub(super) fn convert(raw: raw::Versions, place: &Place, report: &mut Report) ->
     if count == 0 {
         report.error(&list_place, "is empty: every request would be refused", "such as `[v1, v2]`");
     }
-    if list.len() < count.max(1) {
+    if let Some(name) = &raw.default
+        && are_known
+        && count > 0
+        && !names.contains(name)
+    {
+        let place = place.key("default");
+        let names = || list.iter().map(|version| version.name.as_str());
+        let hint = match closest(name, names()) {
+            _ if list_place.has_secrets() || list.is_empty() => "one of `list`".to_owned(),
+            Some(near) => format!("did you mean `{near}`? Listed are {}", listed(names())),
+            None => format!("listed are {}", listed(names())),
+        };
+        report.error(&place, format!("there is no version {}", place.shown(name)), hint);
         return None;
     }
-    let default = match &raw.default {
+    let default = match raw.default {
         None => None,
-        Some(name) => match list.iter().find(|version| version.name.as_str() == name) {
-            Some(version) => Some(version.name.clone()),
-            None => {
-                let place = place.key("default");
-                let names = || list.iter().map(|version| version.name.as_str());
-                let hint = match closest(name, names()) {
-                    _ if list_place.has_secrets() => "one of `list`".to_owned(),
-                    Some(near) => format!("did you mean `{near}`? Listed are {}", listed(names())),
-                    None => format!("listed are {}", listed(names())),
-                };
-                report.error(&place, format!("there is no version {}", place.shown(name)), hint);
-                return None;
-            }
-        },
+        Some(name) => Some(list.iter().find(|version| version.name.as_str() == name)?.name.clone()),
     };
-    Some(Versions { source: source?, default, strip: raw.strip, list })
+    let is_good = list.len() == count && count > 0;
+    Some(Versions { source: source?, default, strip: raw.strip, list }).filter(|_| is_good)
 }
 
 fn source(from: VersionFrom, name: Option<&str>, place: &Place, report: &mut Report) -> Option<VersionSource> {
@@ -94,16 +103,12 @@ fn is_gateways_own(name: &http::HeaderName) -> bool {
     is_connection_field(name) || name == "x-request-id" || name.as_str().starts_with("x-forwarded-")
 }
 
-fn version(raw: raw::Version, place: &Place, report: &mut Report) -> Option<Version> {
-    let (raw, name_place) = match raw {
-        raw::Version::Name(name) => (raw::FullVersion { name, url: None, expires: None }, place.clone()),
-        raw::Version::Full(full) => (full, place.key("name")),
-    };
+fn version(raw: raw::FullVersion, name_place: &Place, place: &Place, report: &mut Report) -> Option<Version> {
     // Dots alone are no segment of a path.
     let name = VersionName::parse(&raw.name).ok().filter(|name| !matches!(name.as_str(), "." | ".."));
     if name.is_none() {
         let hint = "1 to 128 letters, digits, `-`, `_` or `.`, such as `v1`";
-        report.invalid(&name_place, &raw.name, "a version's name", "", hint);
+        report.invalid(name_place, &raw.name, "a version's name", "", hint);
     }
     let upstream = match &raw.url {
         None => Some(None),

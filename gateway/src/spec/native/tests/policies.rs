@@ -155,7 +155,28 @@ fn what_tyk_would_enforce_and_we_do_not_is_an_error() {
         r#"{ "partitions": { "per_api": true, "acl": true } }"#,
         &["error p.partitions: `per_api` stands beside others"],
     );
-    check(r#"{ "rate": "much" }"#, &["error p: is no policy of Tyk"]);
+    check(r#"{ "rate": "much" }"#, &["error p.rate: is no policy of Tyk: `rate` is not a number"]);
+    check("7", &["error p: is no policy of Tyk: `policy` is not an object"]);
+}
+
+#[test]
+fn a_field_of_the_wrong_type_hides_nothing_of_a_policy_of_tyk() {
+    let folder = folder("policies: { tyk_file: p.json }");
+    folder.write(
+        "p.json",
+        r#"{ "p": { "rate": "x", "tags": 7, "hmac_enabled": true, "access_rights": { "x": { "versions": 7 },
+            "y": { "allowed_urls": [ { "url": "(" } ] } } } }"#,
+    );
+    check_in(
+        &folder,
+        &[
+            "error p.access_rights.x: is no policy of Tyk: `versions` is not a list",
+            "error p.rate: is no policy of Tyk: `rate` is not a number",
+            "error p.tags: is no policy of Tyk: `tags` is not a list",
+            "error p.hmac_enabled: requests that are signed",
+            "error p.access_rights.y.allowed_urls[0].url: is no regular expression",
+        ],
+    );
 }
 
 #[test]

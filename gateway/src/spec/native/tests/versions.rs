@@ -54,6 +54,7 @@ fn versions_have_names_of_their_own() {
             "versions.list[0]",
             "versions.list[1].url",
             "versions.list[1].expires: `soon` is not a time",
+            "versions.default: there is no version `v3` | one of `list`",
         ],
     );
 }
