@@ -12,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use super::auth::credential::cookies;
 use super::query;
 use crate::model::extractor::{ExtractorSettings, IdSource, JsonPointer, Reading};
-use crate::model::id::ApiId;
+use crate::model::id::{ApiId, PluginName};
 use crate::model::key::KeyHash;
 
 /// The extractor of one API, made when the API loads.
@@ -151,9 +151,10 @@ impl std::fmt::Debug for Id {
 /// The name under which the session of an ID is stored: the one place that makes it.
 ///
 /// Tyk takes the organisation and the MD5 of the ID, as a token that a caller could send as well. This one is
-/// [`KeyHash::of_extracted`]: no token has the same name, and neither has the ID at another API or organisation.
-pub fn session_key(organisation: &str, api: &ApiId, id: &Id) -> KeyHash {
-    KeyHash::of_extracted(organisation, api, id.as_bytes())
+/// [`KeyHash::of_extracted`]: no token has the same name, and neither has the ID at another API or organisation, or where
+/// another plugin is asked.
+pub fn session_key(organisation: &str, api: &ApiId, plugin: &PluginName, id: &Id) -> KeyHash {
+    KeyHash::of_extracted(organisation, api, plugin, id.as_bytes())
 }
 
 impl Deadline {

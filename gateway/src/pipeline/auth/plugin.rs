@@ -57,6 +57,7 @@ pub(super) async fn caller(
                     let deadline = Deadline::of(session.id_extractor_deadline);
                     let capped = deadline.map(|deadline| deadline.capped(exchange.core.clock.now_ms(), deadline_max));
                     session.id_extractor_deadline = capped.map_or(0, Deadline::seconds);
+                    session.maker.clone_from(&step.plugin.maker);
                     key.clone()
                 }
                 None => {
