@@ -364,6 +364,52 @@ async fn a_policy_gives_a_key_its_rights_and_limits_and_a_change_holds_at_once()
     refused(&call(&gateway, "ana-token").await, TOO_MANY);
 }
 
+/// What a key has by its policies is not its own: without them it would be good for every API.
+#[tokio::test]
+async fn no_hook_makes_a_key_good_for_every_api_or_names_a_policy_that_is_not_granted() {
+    let upstream = Upstream::start();
+    let of = |id: &str, what: &str, granted: Value| {
+        let writer = plugin("probe").function("everything").config(json!({ "write": [what] }));
+        api(id).upstream(&upstream).set("/auth", json!({ "policies": granted })).post_auth(writer)
+    };
+    let gateway = Gateway::with(of("rights", "no-rights", json!([])))
+        .and(of("policies", "no-policies", json!([])))
+        .and(of("refused", "gold", json!(["silver"])))
+        .and(of("granted", "gold", json!(["gold"])))
+        .grant("probe", ["upstream", "session-limits"])
+        .start()
+        .await;
+    let right = |id: &str| AccessRight { api_id: id.to_owned(), ..AccessRight::default() };
+    let all = ["rights", "policies", "refused", "granted"].map(right).to_vec();
+    for id in ["gold", "silver"] {
+        let id = PolicyId::parse(id).expect("an id");
+        let policy = Policy { access_rights: all.clone(), ..Policy::new(id) };
+        gateway.store().put_policy(&policy).await.expect("the store is there");
+    }
+    let by_policy = Session { policies: vec!["silver".to_owned()], ..Session::default() };
+    keep(&gateway, "by-rights", Session { access_rights: all.clone(), ..Session::default() }).await;
+    keep(&gateway, "by-policy", by_policy.clone()).await;
+    let ask = |path: &str, token: &str| gateway.get(&format!("/{path}/1")).header("authorization", token).send();
+    let kept = async |token: &str| {
+        let read = gateway.store().session(&KeyHash::of(token)).await.expect("the store is there").expect("it is kept");
+        Session::clone(&read.session)
+    };
+
+    for (path, token) in [("rights", "by-rights"), ("policies", "by-policy"), ("refused", "by-rights")] {
+        assert_eq!(ask(path, token).await.status(), 500, "{path} {token}");
+    }
+    let failures = [("kind", "bad_output")];
+    gateway.metric_becomes("stile_plugin_call_failures_total", &failures, 3.0).await;
+    assert_eq!(kept("by-policy").await, by_policy);
+    assert_eq!(kept("by-rights").await.policies, Vec::<String>::new());
+    assert_eq!(upstream.calls(), 0);
+
+    assert_eq!(ask("rights", "by-policy").await.status(), 200);
+    assert_eq!(ask("policies", "by-rights").await.status(), 200);
+    assert_eq!(ask("granted", "by-policy").await.status(), 200);
+    assert_eq!(kept("by-policy").await.policies, ["gold"]);
+}
+
 /// An API whose plugin is asked once for each value of `authorization`.
 fn extracted(upstream: &Upstream, session: Value) -> Api {
     let auth = json!({ "plugin": "session", "config": session, "id_extractor": { "from": "header" } });

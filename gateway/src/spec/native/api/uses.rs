@@ -35,7 +35,6 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
                 ("function", raw.function.is_some()),
                 ("config", !raw.config.is_null()),
                 ("id_extractor", raw.id_extractor.is_some()),
-                ("policies", !raw.policies.is_empty()),
             ] {
                 if is_there {
                     report.error(&place.key(key), "belongs to a plugin, and there is none", "name it under `plugin`");
