@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use super::plugin::{self, Answered};
 use crate::model::extractor::ExtractorSettings;
 use crate::model::key::KeyHash;
+use crate::model::store::Away;
 use crate::pipeline::caller::Caller;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::extract::{self, Deadline, Extractor, Input};
@@ -117,11 +118,10 @@ pub(super) async fn caller(
     }
     match landed {
         Ok(Landed::Refused(refusal)) => Err(Reject::from(refusal)),
-        Ok(Landed::Kept) => match known(extraction, step, exchange, &key).await? {
+        Ok(Landed::Kept | Landed::ForOne) => match known(extraction, step, exchange, &key).await? {
             Some(known) => Ok(Answered::Caller(known)),
             None => plugin::caller(step, hook, exchange, credential, id).await,
         },
-        Ok(Landed::ForOne) => plugin::caller(step, hook, exchange, credential, id).await,
         Err(_) => Err(Reject::Busy),
     }
 }
@@ -155,7 +155,12 @@ async fn known(
         return Err(Reject::from(refusal));
     }
     let stored = match exchange.core.sessions.get(key).await {
-        Ok(stored) => stored,
+        Ok(stored) => {
+            exchange.core.store_answered();
+            stored
+        }
+        // The operator would rather refuse, as for tokens.
+        Err(error) if error.is_away() && exchange.core.away == Away::Deny => return Err(Reject::Store(error)),
         // The plugin can be asked, store or no store.
         Err(_) => exchange.core.sessions.last_known(key).flatten(),
     };

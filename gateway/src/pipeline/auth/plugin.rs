@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::api::CredentialSource;
 use crate::model::key::KeyHash;
 use crate::model::session::Session;
+use crate::model::store::Away;
 use crate::pipeline::caller::{Caller, Made};
 use crate::pipeline::exchange::{Answer, Exchange};
 use crate::pipeline::extract::Deadline;
@@ -113,7 +114,8 @@ async fn keep(step: &AuthStep, exchange: &Exchange, key: KeyHash, session: Sessi
     Caller::unkept(exchange, key, session, made).await
 }
 
-/// The plugin knows the caller, whatever becomes of the store: the request goes on with a session of its own.
+/// The plugin knows the caller, whatever becomes of the store: the request goes on with a session of its own, unless the operator
+/// would rather refuse.
 async fn unkept(
     exchange: &Exchange,
     key: KeyHash,
@@ -121,6 +123,9 @@ async fn unkept(
     made: Made,
     error: StoreError,
 ) -> Result<Box<Caller>, Reject> {
+    if error.is_away() && exchange.core.away == Away::Deny {
+        return Err(Reject::Store(error));
+    }
     if let Some(requests) = UNKEPT.begin(exchange.core.clock.now_ms()) {
         tracing::warn!(
             api = %exchange.plan.api.id, request_id = exchange.id.as_str(), requests, reason = %error,
