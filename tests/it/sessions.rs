@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use stile::clock::Clock;
 use stile::model::key::KeyHash;
 use stile::model::policy::{Policy, PolicyId};
 use stile::model::session::{AccessRight, AllowedUrl, Quota, Rate, Session};
@@ -135,6 +136,39 @@ async fn a_rate_lets_through_what_it_says_and_tells_when_to_try_again() {
     assert_eq!(upstream.calls(), 3);
     // One caller's rate is nobody else's.
     assert_eq!(call(&gateway, "ben-token").await.status(), 200);
+}
+
+/// As in Tyk with `rate_limits`: seconds since 1970, and on 429 too.
+#[tokio::test]
+async fn the_fields_of_a_rate_say_when_it_resets_on_answers_and_refusals_alike() {
+    const NOW: u64 = 1_800_000_000;
+    let (upstream, clock) = (Upstream::start(), Clock::manual(NOW * 1000));
+    let of = |id: &str, headers: &str| {
+        let limit = json!({ "requests": 2, "per_seconds": 3600, "algorithm": "fixed", "headers": headers });
+        api(id).upstream(&upstream).set("/rate_limit", limit)
+    };
+    let apis = Gateway::with(of("rate", "rate")).and(of("quota", "quota")).and(of("off", "off"));
+    let gateway = apis.clock(&clock).start().await;
+    let number = |reply: &Reply, name: &str| reply.header(name).map(|text| text.parse::<u64>().expect("a number"));
+    for (status, left) in [(200, 1), (200, 0), (429, 0)] {
+        let [rate, quota, off] = [gateway.get("/rate/"), gateway.get("/quota/"), gateway.get("/off/")];
+        let (rate, quota, off) = (rate.send().await, quota.send().await, off.send().await);
+        for reply in [&rate, &quota, &off] {
+            assert_eq!(reply.status(), status);
+        }
+        assert_eq!(number(&rate, "x-ratelimit-limit"), Some(2));
+        assert_eq!(number(&rate, "x-ratelimit-remaining"), Some(left));
+        let reset = number(&rate, "x-ratelimit-reset").expect("it is told");
+        assert!((NOW + 1..=NOW + 3600).contains(&reset), "{reset}");
+        let wait = format!("\"rate\";r={left};t={}", reset - NOW);
+        assert_eq!(rate.header("ratelimit"), Some(&*wait));
+        assert_eq!(number(&rate, "retry-after"), (status == 429).then_some(reset - NOW));
+        // There is no quota.
+        assert_eq!((quota.header("x-ratelimit-limit"), quota.header("ratelimit")), (None, Some(&*wait)));
+        for name in ["x-ratelimit-limit", "x-ratelimit-reset", "ratelimit", "ratelimit-policy"] {
+            assert_eq!(off.header(name), None, "{name}");
+        }
+    }
 }
 
 #[tokio::test]
