@@ -269,6 +269,21 @@ async fn a_session_made_again_goes_on_with_its_quota() {
     refused(&call(&gateway, "ana").await, NO_QUOTA);
 }
 
+/// As a key that an operator makes, whatever the API says of how long sessions are kept.
+#[tokio::test]
+async fn a_session_of_a_plugin_that_is_to_be_deleted_goes_when_its_grace_is_over() {
+    let (upstream, clock) = (Upstream::start(), Clock::manual(1_800_000_000_000));
+    let session = json!({ "expires": 1_800_000_010, "deleted_after_seconds": 20 });
+    let gateway = Gateway::with(made(&upstream, session)).clock(&clock).start().await;
+    assert_eq!(call(&gateway, "ana").await.status(), 200);
+    let kept = async || gateway.store().list_sessions(None, 10).await.expect("the store is there").items.len();
+
+    clock.advance(std::time::Duration::from_secs(29));
+    assert_eq!(kept().await, 1);
+    clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(kept().await, 0);
+}
+
 /// The token of an operator's key, said by a plugin, must not reach that key's session.
 #[tokio::test]
 async fn a_plugin_cannot_take_the_session_of_an_operators_key() {

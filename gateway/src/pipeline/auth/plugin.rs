@@ -89,7 +89,7 @@ pub(super) async fn caller(
 /// Keeps the session under its key. What was counted against the key's quota stays counted.
 async fn keep(step: &AuthStep, exchange: &Exchange, key: KeyHash, session: Session) -> Result<Box<Caller>, Reject> {
     let (store, made) = (&exchange.core.store, step.plugin.made());
-    let life = life(&session, step.plugin.lifetime);
+    let life = Life::of(&session, step.plugin.lifetime, exchange.core.clock.now_ms());
     for _ in 0..TRIES_MAX {
         let kept = match exchange.core.sessions.get(&key).await {
             Ok(kept) => kept,
@@ -133,18 +133,6 @@ async fn unkept(
         );
     }
     Caller::unkept(exchange, key, session, made).await
-}
-
-/// How long the store keeps a session: what it says itself, or else what its API says.
-fn life(session: &Session, lifetime: Duration) -> Life {
-    let lifetime = match u64::try_from(session.lifetime_seconds) {
-        Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => lifetime,
-    };
-    match u64::try_from(lifetime.as_millis()) {
-        Ok(0) | Err(_) => Life::Forever,
-        Ok(millis) => Life::Millis(millis),
-    }
 }
 
 static UNKEPT: Flood = Flood::new();
