@@ -108,7 +108,19 @@ pub fn prepare(gateway: &Gateway, store: &Store, stile: Option<&Path>) -> Result
     let (store, workers) = (store.clone(), gateway.workers);
     let (instances, generations) = (Arc::default(), Arc::default());
     let compiler = Compiler::new(stile, &gateway.runtime);
-    let loader = Loader { engine, compiler, cache, store, sessions, metrics, workers, instances, generations };
+    let allow_master_keys = gateway.control.allow_master_keys;
+    let loader = Loader {
+        engine,
+        compiler,
+        cache,
+        store,
+        sessions,
+        metrics,
+        allow_master_keys,
+        workers,
+        instances,
+        generations,
+    };
     Ok(Prepared { loader, machine, choice })
 }
 

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod api;
+pub mod edit_rules;
 pub mod extractor;
 pub mod gateway;
 pub mod id;

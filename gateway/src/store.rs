@@ -35,7 +35,7 @@ use self::kv::KvNumbers;
 pub use self::limit::{Allowance, Owner, QuotaState, QuotaUse, RATES_MAX, RateKey, RateState, RateUse, Take, Verdict};
 pub use self::policy_cache::PolicyCache;
 pub use self::record::{Cursor, Life, Page};
-pub use self::sessions::{Stored, Version};
+pub use self::sessions::{Edited, Stored, Version};
 pub use self::share::{Share, ShareNumbers};
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;

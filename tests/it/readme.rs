@@ -73,6 +73,8 @@ fn metrics_of_the_reference_are_those_of_the_page() {
     let rare = [
         "plugin_compile_seconds",
         "plugin_load_failures",
+        "plugin_outgoing_requests",
+        "plugin_outgoing_seconds",
         "plugin_session_calls",
         "refusals",
         "sessions_not_written_back",

@@ -254,7 +254,7 @@ async fn policies_of_files_are_taken_up() {
     let upstream = Upstream::start();
     let open = api("open").upstream(&upstream).set("/auth/token", true);
     let gateway =
-        Gateway::with(open).set("/policies", json!([{ "id": "gold", "access": { "other": {} } }])).start().await;
+        Gateway::with(open).set("policies", json!([{ "id": "gold", "access": { "other": {} } }])).start().await;
     let key = json!({ "apply_policies": ["gold"] });
     let made = gateway.manage("POST", "/tyk/keys/create").body(key.to_string()).send().await.json();
     let key = made["key"].as_str().unwrap_or_default().to_owned();
@@ -344,7 +344,7 @@ async fn reloads_leave_one_version_of_a_plugin_that_makes_sessions_and_one_set_o
     gateway.metric_becomes("stile_plugin_generations", &[], 1.0).await;
 }
 
-/// A key made for a refused ID is good at once, whichever version of the plugin refused it.
+/// The plugin is asked again at once, whichever version of it refused.
 #[tokio::test]
 async fn a_refusal_is_forgotten_when_the_store_has_news_after_a_reload_too() {
     let upstream = Upstream::start();
@@ -365,11 +365,63 @@ async fn a_refusal_is_forgotten_when_the_store_has_news_after_a_reload_too() {
 
     let id = stile::model::id::ApiId::parse("orders").expect("a name");
     let session = stile::model::session::Session { id_extractor_deadline: 99_999_999_999, ..Default::default() };
-    let hash = stile::model::key::KeyHash::of_extracted("", &id, b"ana");
+    let name = stile::model::id::PluginName::parse("session").expect("a name");
+    let hash = stile::model::key::KeyHash::of_extracted("", &id, &name, b"ana");
     assert_eq!(gateway.store().create_session(&hash, &session, stile::store::Life::Forever).await, Ok(true));
 
-    assert_eq!(ask(&gateway, "ana").await, 200);
     gateway.metric_becomes("stile_identities_refused", &[("api", "orders")], 0.0).await;
+    let before = gateway.metric("stile_plugin_calls_total", &calls);
+    assert_eq!(ask(&gateway, "ana").await, 403);
+    gateway.metric_becomes("stile_plugin_calls_total", &calls, before + 1.0).await;
+}
+
+/// What a plugin said of an ID holds while it would be asked alike: same plugin, file, function and configuration, and
+/// policies that the API grants.
+#[tokio::test]
+async fn an_identity_is_asked_for_anew_when_what_made_it_changes() {
+    let upstream = Upstream::start();
+    let session = json!({ "id_extractor_deadline": 99_999_999_999_u64, "policies": ["gold"] });
+    let (builder, versions) = extracting(&upstream, session);
+    let gateway = builder.plugin("other", "file", "session.wasm").start().await;
+    let gold = stile::model::policy::PolicyId::parse("gold").expect("an id");
+    let right = stile::model::session::AccessRight { api_id: "orders".to_owned(), ..Default::default() };
+    let policy = stile::model::policy::Policy { access_rights: vec![right], ..stile::model::policy::Policy::new(gold) };
+    gateway.store().put_policy(&policy).await.expect("the store is there");
+    let calls = || gateway.metric("stile_plugin_calls_total", &[]);
+    let set = async |key: &str, value: Value| {
+        let mut definition = gateway.definition();
+        definition["apis"][0]["auth"][key] = value;
+        gateway.define(&definition);
+        assert_eq!(reload(&gateway).await.1["apis"]["orders"]["outcome"], "changed");
+    };
+    let asked = async |status: u16| {
+        let before = calls();
+        assert_eq!(ask(&gateway, "ana").await, status);
+        calls() - before
+    };
+    set("policies", json!(["gold"])).await;
+    assert!((asked(200).await - 1.0).abs() < f64::EPSILON);
+    assert!(asked(200).await.abs() < f64::EPSILON, "it is known");
+
+    // Something that does not concern the plugin: what it said holds.
+    set("sessions_max", json!(3)).await;
+    assert!(asked(200).await.abs() < f64::EPSILON, "nothing changed for it");
+
+    gateway.rename_over("session.wasm", &versions[1]);
+    assert_eq!(reload(&gateway).await.1["apis"]["orders"]["outcome"], "changed");
+    assert!((asked(200).await - 1.0).abs() < f64::EPSILON, "another version");
+    assert!(asked(200).await.abs() < f64::EPSILON, "it is known");
+
+    set("policies", json!(["silver"])).await;
+    assert!((asked(403).await - 1.0).abs() < f64::EPSILON, "`gold` is not granted any more");
+    set("policies", json!(["*"])).await;
+    assert!(asked(200).await.abs() < f64::EPSILON, "it is granted again");
+
+    set("plugin", json!("other")).await;
+    assert!((asked(200).await - 1.0).abs() < f64::EPSILON, "another plugin");
+
+    set("config", json!({ "refuse": "unknown" })).await;
+    assert!((asked(403).await - 1.0).abs() < f64::EPSILON, "another configuration");
 }
 
 /// The long run of this is `just swaps`.

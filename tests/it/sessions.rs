@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use stile::clock::Clock;
 use stile::model::key::KeyHash;
 use stile::model::policy::{Policy, PolicyId};
 use stile::model::session::{AccessRight, AllowedUrl, Quota, Rate, Session};
@@ -137,6 +138,39 @@ async fn a_rate_lets_through_what_it_says_and_tells_when_to_try_again() {
     assert_eq!(call(&gateway, "ben-token").await.status(), 200);
 }
 
+/// As in Tyk with `rate_limits`: seconds since 1970, and on 429 too.
+#[tokio::test]
+async fn the_fields_of_a_rate_say_when_it_resets_on_answers_and_refusals_alike() {
+    const NOW: u64 = 1_800_000_000;
+    let (upstream, clock) = (Upstream::start(), Clock::manual(NOW * 1000));
+    let of = |id: &str, headers: &str| {
+        let limit = json!({ "requests": 2, "per_seconds": 3600, "algorithm": "fixed", "headers": headers });
+        api(id).upstream(&upstream).set("/rate_limit", limit)
+    };
+    let apis = Gateway::with(of("rate", "rate")).and(of("quota", "quota")).and(of("off", "off"));
+    let gateway = apis.clock(&clock).start().await;
+    let number = |reply: &Reply, name: &str| reply.header(name).map(|text| text.parse::<u64>().expect("a number"));
+    for (status, left) in [(200, 1), (200, 0), (429, 0)] {
+        let [rate, quota, off] = [gateway.get("/rate/"), gateway.get("/quota/"), gateway.get("/off/")];
+        let (rate, quota, off) = (rate.send().await, quota.send().await, off.send().await);
+        for reply in [&rate, &quota, &off] {
+            assert_eq!(reply.status(), status);
+        }
+        assert_eq!(number(&rate, "x-ratelimit-limit"), Some(2));
+        assert_eq!(number(&rate, "x-ratelimit-remaining"), Some(left));
+        let reset = number(&rate, "x-ratelimit-reset").expect("it is told");
+        assert!((NOW + 1..=NOW + 3600).contains(&reset), "{reset}");
+        let wait = format!("\"rate\";r={left};t={}", reset - NOW);
+        assert_eq!(rate.header("ratelimit"), Some(&*wait));
+        assert_eq!(number(&rate, "retry-after"), (status == 429).then_some(reset - NOW));
+        // There is no quota.
+        assert_eq!((quota.header("x-ratelimit-limit"), quota.header("ratelimit")), (None, Some(&*wait)));
+        for name in ["x-ratelimit-limit", "x-ratelimit-reset", "ratelimit", "ratelimit-policy"] {
+            assert_eq!(off.header(name), None, "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_quota_is_used_up_once_however_many_ask_at_once() {
     let upstream = Upstream::start();
@@ -233,6 +267,21 @@ async fn a_session_made_again_goes_on_with_its_quota() {
         assert_eq!(call(&gateway, "ana").await.status(), 200);
     }
     refused(&call(&gateway, "ana").await, NO_QUOTA);
+}
+
+/// As a key that an operator makes, whatever the API says of how long sessions are kept.
+#[tokio::test]
+async fn a_session_of_a_plugin_that_is_to_be_deleted_goes_when_its_grace_is_over() {
+    let (upstream, clock) = (Upstream::start(), Clock::manual(1_800_000_000_000));
+    let session = json!({ "expires": 1_800_000_010, "deleted_after_seconds": 20 });
+    let gateway = Gateway::with(made(&upstream, session)).clock(&clock).start().await;
+    assert_eq!(call(&gateway, "ana").await.status(), 200);
+    let kept = async || gateway.store().list_sessions(None, 10).await.expect("the store is there").items.len();
+
+    clock.advance(std::time::Duration::from_secs(29));
+    assert_eq!(kept().await, 1);
+    clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(kept().await, 0);
 }
 
 /// The token of an operator's key, said by a plugin, must not reach that key's session.
@@ -362,6 +411,52 @@ async fn a_policy_gives_a_key_its_rights_and_limits_and_a_change_holds_at_once()
         assert_eq!(call(&gateway, "ana-token").await.status(), 200);
     }
     refused(&call(&gateway, "ana-token").await, TOO_MANY);
+}
+
+/// What a key has by its policies is not its own: without them it would be good for every API.
+#[tokio::test]
+async fn no_hook_makes_a_key_good_for_every_api_or_names_a_policy_that_is_not_granted() {
+    let upstream = Upstream::start();
+    let of = |id: &str, what: &str, granted: Value| {
+        let writer = plugin("probe").function("everything").config(json!({ "write": [what] }));
+        api(id).upstream(&upstream).set("/auth", json!({ "policies": granted })).post_auth(writer)
+    };
+    let gateway = Gateway::with(of("rights", "no-rights", json!([])))
+        .and(of("policies", "no-policies", json!([])))
+        .and(of("refused", "gold", json!(["silver"])))
+        .and(of("granted", "gold", json!(["gold"])))
+        .grant("probe", ["upstream", "session-limits"])
+        .start()
+        .await;
+    let right = |id: &str| AccessRight { api_id: id.to_owned(), ..AccessRight::default() };
+    let all = ["rights", "policies", "refused", "granted"].map(right).to_vec();
+    for id in ["gold", "silver"] {
+        let id = PolicyId::parse(id).expect("an id");
+        let policy = Policy { access_rights: all.clone(), ..Policy::new(id) };
+        gateway.store().put_policy(&policy).await.expect("the store is there");
+    }
+    let by_policy = Session { policies: vec!["silver".to_owned()], ..Session::default() };
+    keep(&gateway, "by-rights", Session { access_rights: all.clone(), ..Session::default() }).await;
+    keep(&gateway, "by-policy", by_policy.clone()).await;
+    let ask = |path: &str, token: &str| gateway.get(&format!("/{path}/1")).header("authorization", token).send();
+    let kept = async |token: &str| {
+        let read = gateway.store().session(&KeyHash::of(token)).await.expect("the store is there").expect("it is kept");
+        Session::clone(&read.session)
+    };
+
+    for (path, token) in [("rights", "by-rights"), ("policies", "by-policy"), ("refused", "by-rights")] {
+        assert_eq!(ask(path, token).await.status(), 500, "{path} {token}");
+    }
+    let failures = [("kind", "bad_output")];
+    gateway.metric_becomes("stile_plugin_call_failures_total", &failures, 3.0).await;
+    assert_eq!(kept("by-policy").await, by_policy);
+    assert_eq!(kept("by-rights").await.policies, Vec::<String>::new());
+    assert_eq!(upstream.calls(), 0);
+
+    assert_eq!(ask("rights", "by-policy").await.status(), 200);
+    assert_eq!(ask("policies", "by-rights").await.status(), 200);
+    assert_eq!(ask("granted", "by-policy").await.status(), 200);
+    assert_eq!(kept("by-policy").await.policies, ["gold"]);
 }
 
 /// An API whose plugin is asked once for each value of `authorization`.

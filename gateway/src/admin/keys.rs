@@ -4,12 +4,13 @@ mod check;
 mod name;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::request::Parts;
 use serde_json::json;
 
 pub(super) use self::check::rates as check_rates;
-use self::check::{life, session};
+use self::check::session;
 use self::name::{KeyName, by_hash};
 use super::answer::{Answer, Refusal, changed, listed, shown};
 use super::audit::Audit;
@@ -187,7 +188,7 @@ fn begin(control: &Control, session: &mut Session) -> Life {
     session.last_updated = (now_ms / 1000).to_string();
     session.quota.remaining = session.quota.max.max(0);
     session.quota.renews = (now_ms / 1000).saturating_add(session.quota.renewal_rate.max(0));
-    life(session, now)
+    Life::of(session, Duration::ZERO, now)
 }
 
 /// Writes into a quota what is left of it.

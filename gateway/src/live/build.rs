@@ -197,7 +197,9 @@ impl<'b> Builder<'b> {
         let facts = Arc::new(ApiFacts::from(api));
         // Uses of one plugin with one configuration share a pool, but never across APIs.
         // Those of before stay in use, unless what their instances may reach differs.
-        let before_them = before.filter(|plan| plan.api.organisation == api.organisation);
+        let reach_as_much =
+            |plan: &&Arc<Plan>| plan.facts.organisation == facts.organisation && plan.facts.policies == facts.policies;
+        let before_them = before.filter(reach_as_much);
         let mut pools: Vec<Arc<Pool>> =
             before_them.into_iter().flat_map(|plan| plan.uses()).map(|used| used.pool.clone()).collect();
         let prepare = |hook, _, hook_use: &crate::model::api::HookUse| {

@@ -68,13 +68,14 @@ impl KeyHash {
         Self::sha256(Sha256::digest(token.as_bytes()).as_ref())
     }
 
-    /// Names the session of an ID that was found in a request of an API, which is no token.
+    /// Names the session that a plugin of an API made of an ID in a request, which is no token.
     ///
     /// No token can be given that has the same name: tokens are text in UTF-8, and what is hashed here begins with a byte
-    /// that no such text holds. Each part has its length before it, so that no other organisation, API and ID give the
-    /// same bytes.
-    pub fn of_extracted(organisation: &str, api: &ApiId, id: &[u8]) -> Self {
-        Self::of_parts(b"\xffstile extracted id 1", [organisation.as_bytes(), api.as_str().as_bytes(), id])
+    /// that no such text holds. Each part has its length before it, so that no other organisation, API, plugin and ID
+    /// give the same bytes.
+    pub fn of_extracted(organisation: &str, api: &ApiId, plugin: &PluginName, id: &[u8]) -> Self {
+        let parts = [organisation.as_bytes(), api.as_str().as_bytes(), plugin.as_str().as_bytes(), id];
+        Self::of_parts(b"\xffstile extracted id 2", parts)
     }
 
     /// Names the session that a plugin of an API made of whom it calls by this name. As for [`KeyHash::of_extracted`], no token
@@ -83,7 +84,7 @@ impl KeyHash {
         Self::of_parts(b"\xffstile plugin session 1", [api.as_str().as_bytes(), plugin.as_str().as_bytes(), name])
     }
 
-    fn of_parts(what: &[u8], parts: [&[u8]; 3]) -> Self {
+    fn of_parts<const N: usize>(what: &[u8], parts: [&[u8]; N]) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(what);
         for part in parts {
@@ -239,8 +240,14 @@ mod tests {
     #[test]
     fn extracted_ids_have_names_of_their_own() {
         let api = |text: &str| ApiId::parse(text).expect("an id");
-        let of = |organisation: &str, of: &str, id: &str| KeyHash::of_extracted(organisation, &api(of), id.as_bytes());
+        let by = |organisation: &str, of: &str, plugin: &str, id: &str| {
+            let plugin = PluginName::parse(plugin).expect("a name");
+            KeyHash::of_extracted(organisation, &api(of), &plugin, id.as_bytes())
+        };
+        let of = |organisation: &str, of: &str, id: &str| by(organisation, of, "p", id);
         let all = [
+            by("acme", "a", "q", "id"),
+            by("acme", "ap", "p", "id"),
             of("acme", "a", "id"),
             of("acme", "b", "id"),
             of("rival", "a", "id"),

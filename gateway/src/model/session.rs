@@ -61,6 +61,8 @@ pub struct Session {
     pub created_ms: i64,
     /// As the store holds it.
     pub last_updated: String,
+    /// Which plugin made it of an ID, under which configuration; empty otherwise. No plugin sees it or says it.
+    pub maker: String,
     /// What this version has no field for.
     pub extra: Vec<(String, Vec<u8>)>,
 }

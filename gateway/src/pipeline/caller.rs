@@ -8,9 +8,10 @@ use super::exchange::Exchange;
 use super::reject::Reject;
 use super::rights::Rights;
 use super::standing::{self, Standing, Standings};
+use crate::model::edit_rules::{EditRefused, EditRules};
 use crate::model::key::KeyHash;
 use crate::model::session::{Session, SessionEdit};
-use crate::store::{Share, Stored};
+use crate::store::{Edited, Share, Stored};
 use crate::telemetry::flood::Flood;
 
 /// What holds for a session that a plugin made.
@@ -37,6 +38,8 @@ pub struct Caller {
     stored: Option<Stored>,
     /// What plugins changed, to be written back at the request's end.
     edits: Vec<SessionEdit>,
+    /// What that may leave; nothing where nothing was changed.
+    rules: Option<Arc<EditRules>>,
 }
 
 impl Caller {
@@ -48,7 +51,7 @@ impl Caller {
         made: Option<Made>,
     ) -> Result<Box<Self>, Reject> {
         let Standing { session, rights } = standing::of(exchange, &key, &stored.session).await?;
-        Ok(Box::new(Self { session, rights, key, made, stored: Some(stored), edits: Vec::new() }))
+        Ok(Box::new(Self { session, rights, key, made, stored: Some(stored), edits: Vec::new(), rules: None }))
     }
 
     /// A caller whose session is for this request alone.
@@ -56,7 +59,7 @@ impl Caller {
         made.share.numbers.unkept.fetch_add(1, Ordering::Relaxed);
         let made = Some(made);
         let Standing { session, rights } = standing::of(exchange, &key, &Arc::new(session)).await?;
-        Ok(Box::new(Self { session, rights, key, made, stored: None, edits: Vec::new() }))
+        Ok(Box::new(Self { session, rights, key, made, stored: None, edits: Vec::new(), rules: None }))
     }
 
     /// Refuses a session that is inactive, or expired at this time.
@@ -72,10 +75,24 @@ impl Caller {
     }
 
     /// Applies changes, which are written back at the request's end.
-    pub fn edit(&mut self, edits: Vec<SessionEdit>, standings: &Standings) {
+    ///
+    /// # Errors
+    /// What they would leave is not allowed, of the session as the request sees it or as it is kept. Then nothing is changed.
+    pub fn edit(
+        &mut self,
+        edits: Vec<SessionEdit>,
+        rules: &Arc<EditRules>,
+        standings: &Standings,
+    ) -> Result<(), EditRefused> {
         if edits.is_empty() {
-            return;
+            return Ok(());
         }
+        rules.check(&self.session, &edits)?;
+        // What its policies give is not its own: taking those away may leave nothing.
+        if let Some(stored) = &self.stored {
+            rules.check(&stored.session, self.edits.iter().chain(&edits))?;
+        }
+        self.rules = Some(rules.clone());
         let changes_limits = edits.iter().any(SessionEdit::needs_grant);
         let session = Arc::make_mut(&mut self.session);
         for edit in edits {
@@ -85,6 +102,7 @@ impl Caller {
         if changes_limits {
             self.rights = standings.rights(session);
         }
+        Ok(())
     }
 }
 
@@ -99,19 +117,25 @@ impl Exchange {
     pub async fn write_session_back(&mut self) {
         let Some(caller) = self.caller.as_deref_mut().filter(|caller| !caller.edits.is_empty()) else { return };
         let edits = std::mem::take(&mut caller.edits);
-        let Some(stored) = caller.stored.take() else { return };
+        let (Some(stored), Some(rules)) = (caller.stored.take(), caller.rules.take()) else { return };
         let now_ms = || self.core.clock.now_ms();
-        match self.core.store.edit_session(&caller.key, stored, &edits).await {
-            Ok(_) => {
+        let not_written = match self.core.store.edit_session(&caller.key, stored, &edits, &rules).await {
+            Ok(Edited::Done | Edited::Gone) => None,
+            // Others changed it meanwhile, so that these would leave too much.
+            Ok(Edited::Refused(reason)) => Some(reason.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        match not_written {
+            None => {
                 if let Some(untold) = NOT_WRITTEN.end(now_ms) {
                     tracing::info!(untold, "sessions are written back again");
                 }
             }
-            Err(error) => {
+            Some(reason) => {
                 self.plan.metrics.session_not_written_back();
                 if let Some(requests) = NOT_WRITTEN.begin(now_ms()) {
                     tracing::warn!(
-                        api = %self.plan.api.id, request_id = self.id.as_str(), requests, reason = %error,
+                        api = %self.plan.api.id, request_id = self.id.as_str(), requests, reason,
                         "session was not written back"
                     );
                 }

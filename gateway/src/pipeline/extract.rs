@@ -2,6 +2,7 @@
 //!
 //! Pure. An ID that is missing, empty or there twice is an error and never one that callers share.
 
+mod json;
 mod xml;
 
 use std::time::Duration;
@@ -11,8 +12,8 @@ use http::header::CONTENT_TYPE;
 
 use super::auth::credential::cookies;
 use super::query;
-use crate::model::extractor::{ExtractorSettings, IdSource, JsonPointer, Reading};
-use crate::model::id::ApiId;
+use crate::model::extractor::{ExtractorSettings, IdSource, Reading};
+use crate::model::id::{ApiId, PluginName};
 use crate::model::key::KeyHash;
 
 /// The extractor of one API, made when the API loads.
@@ -42,8 +43,8 @@ pub enum ExtractError {
     /// The header field, parameter, cookie or body is not there.
     #[error("the source of the id is not there")]
     Missing,
-    /// It is there more than once: the plugin or the upstream might take another one.
-    #[error("the source of the id is there more than once")]
+    /// It is there more than once, or what matches is: the plugin or the upstream might take another one.
+    #[error("the id is there more than once")]
     Ambiguous,
     /// It is longer than `input_bytes_max`.
     #[error("the source of the id is too long")]
@@ -100,7 +101,7 @@ impl Extractor {
             Reading::Value => text,
             Reading::Regex(pattern) => pattern.find(&text).ok_or(ExtractError::NoMatch)?.to_vec(),
             Reading::XPath(path) => xml::find(path, &text)?.into_bytes(),
-            Reading::JsonPointer(pointer) => json(pointer, &text)?.into_bytes(),
+            Reading::JsonPointer(pointer) => json::find(pointer, &text)?.into_bytes(),
         };
         if id.trim_ascii().is_empty() {
             return Err(ExtractError::Empty);
@@ -151,9 +152,10 @@ impl std::fmt::Debug for Id {
 /// The name under which the session of an ID is stored: the one place that makes it.
 ///
 /// Tyk takes the organisation and the MD5 of the ID, as a token that a caller could send as well. This one is
-/// [`KeyHash::of_extracted`]: no token has the same name, and neither has the ID at another API or organisation.
-pub fn session_key(organisation: &str, api: &ApiId, id: &Id) -> KeyHash {
-    KeyHash::of_extracted(organisation, api, id.as_bytes())
+/// [`KeyHash::of_extracted`]: no token has the same name, and neither has the ID at another API or organisation, or where
+/// another plugin is asked.
+pub fn session_key(organisation: &str, api: &ApiId, plugin: &PluginName, id: &Id) -> KeyHash {
+    KeyHash::of_extracted(organisation, api, plugin, id.as_bytes())
 }
 
 impl Deadline {
@@ -198,16 +200,6 @@ fn is_form(headers: &HeaderMap) -> bool {
     let (Some(only), None) = (types.next(), types.next()) else { return false };
     let essence = only.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-}
-
-/// A text, or a whole number as it is usually written.
-fn json(pointer: &JsonPointer, text: &[u8]) -> Result<String, ExtractError> {
-    let document: serde_json::Value = serde_json::from_slice(text).map_err(|_| ExtractError::NotJson)?;
-    match document.pointer(pointer.as_str()) {
-        Some(serde_json::Value::String(text)) => Ok(text.clone()),
-        Some(serde_json::Value::Number(number)) if !number.is_f64() => Ok(number.to_string()),
-        _ => Err(ExtractError::NoMatch),
-    }
 }
 
 /// The year 5138 in seconds, 1973 in milliseconds.

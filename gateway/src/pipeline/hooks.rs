@@ -176,7 +176,8 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
             }
             // Where there is no session, as on a keyless API, there is nothing to change.
             if let Some(caller) = exchange.caller.as_deref_mut() {
-                caller.edit(session, &exchange.core.standings);
+                let edited = caller.edit(session, step.function.pool.edit_rules(), &exchange.core.standings);
+                edited.map_err(|refused| invalid(step, &format!("session edits: {refused}")))?;
             }
             Ok(Flow::Next)
         }

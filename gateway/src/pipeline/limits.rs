@@ -20,6 +20,25 @@ pub struct Told {
     headers: RateHeaders,
     /// The period of the first rate.
     period: Duration,
+    /// When it was counted, in milliseconds since 1970.
+    now_ms: u64,
+}
+
+/// What an answer tells of one rate.
+#[derive(Debug, Clone, Copy)]
+pub struct RateTold {
+    /// In which fields.
+    pub headers: RateHeaders,
+    /// Requests in the period.
+    pub limit: u64,
+    /// The period.
+    pub period: Duration,
+    /// Requests that are left.
+    pub remaining: u64,
+    /// When there are more.
+    pub reset: Duration,
+    /// When it was counted, in milliseconds since 1970.
+    pub now_ms: u64,
 }
 
 /// Counts the request against the rates and the quota of its caller, and the rate of its API.
@@ -36,7 +55,8 @@ pub async fn check(rates: &Rates, exchange: &mut Exchange) -> Result<Flow, Rejec
             Verdict::Allowed(allowance) => {
                 if rates.headers != RateHeaders::Off {
                     let (headers, period) = (rates.headers, period_of(0).unwrap_or_default());
-                    exchange.told = Some(Box::new(Told { allowance, headers, period }));
+                    let now_ms = exchange.core.clock.now_ms();
+                    exchange.told = Some(Box::new(Told { allowance, headers, period, now_ms }));
                 }
                 return Ok(Flow::Next);
             }
@@ -54,7 +74,10 @@ pub async fn check(rates: &Rates, exchange: &mut Exchange) -> Result<Flow, Rejec
                     continue;
                 }
                 let period = period_of(by).unwrap_or_default();
-                return Err(Reject::RateLimited { of_api: is_of_api, limit, period, retry_after });
+                let now_ms = exchange.core.clock.now_ms();
+                let headers = rates.headers;
+                let rate = RateTold { headers, limit, period, remaining: 0, reset: retry_after, now_ms };
+                return Err(Reject::RateLimited { of_api: is_of_api, rate });
             }
         }
     }
@@ -117,34 +140,45 @@ fn uses(rates: &Rates, exchange: &Exchange) -> Result<Uses, Reject> {
 impl Told {
     /// Writes what is left into an answer. An upstream's own fields of these names are about something else and go.
     pub fn write(&self, headers: &mut HeaderMap) {
-        let rate = self.allowance.rates.first();
-        let told = match self.headers {
-            RateHeaders::Off => return,
-            // Seconds since 1970 in both, as Tyk has it.
-            RateHeaders::Quota => {
-                self.allowance.quota.map(|quota| (quota.max, quota.remaining, quota.renews_ms.unwrap_or(0) / 1000))
-            }
-            RateHeaders::Rate => rate.map(|rate| (rate.limit, rate.remaining, seconds(rate.reset))),
-        };
-        if let Some((limit, remaining, reset)) = told {
-            headers.insert(X_LIMIT, limit.into());
-            headers.insert(X_REMAINING, remaining.into());
-            headers.insert(X_RESET, reset.into());
+        if self.headers == RateHeaders::Quota
+            && let Some(quota) = self.allowance.quota
+        {
+            write_tyks(headers, quota.max, quota.remaining, quota.renews_ms.unwrap_or(0) / 1000);
         }
-        if let Some(rate) = rate {
-            write_standard(headers, rate.limit, self.period, rate.remaining, rate.reset);
+        if let Some(rate) = self.allowance.rates.first() {
+            let (limit, remaining, reset) = (rate.limit, rate.remaining, rate.reset);
+            let (period, now_ms) = (self.period, self.now_ms);
+            RateTold { headers: self.headers, limit, period, remaining, reset, now_ms }.write(headers);
         }
     }
 }
 
-/// The fields of draft-ietf-httpapi-ratelimit-headers: what is allowed, what is left, and in how many seconds all is.
-pub fn write_standard(headers: &mut HeaderMap, limit: u64, period: Duration, remaining: u64, reset: Duration) {
-    let policy = format!("\"rate\";q={limit};w={}", seconds(period).max(1));
-    let state = format!("\"rate\";r={remaining};t={}", seconds(reset));
-    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(name, value);
+impl RateTold {
+    /// Writes it into an answer.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        match self.headers {
+            RateHeaders::Off => return,
+            RateHeaders::Quota => {}
+            RateHeaders::Rate => {
+                let reset = Duration::from_millis(self.now_ms).saturating_add(self.reset);
+                write_tyks(headers, self.limit, self.remaining, seconds(reset));
+            }
         }
+        // Of draft-ietf-httpapi-ratelimit-headers: what is allowed, what is left, and in how many seconds all is.
+        let policy = format!("\"rate\";q={};w={}", self.limit, seconds(self.period).max(1));
+        let state = format!("\"rate\";r={};t={}", self.remaining, seconds(self.reset));
+        for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Tyk's fields. The reset is in seconds since 1970, of a quota and of a rate.
+fn write_tyks(headers: &mut HeaderMap, limit: u64, remaining: u64, reset: u64) {
+    for (name, number) in [(X_LIMIT, limit), (X_REMAINING, remaining), (X_RESET, reset)] {
+        headers.insert(name, number.into());
     }
 }
 

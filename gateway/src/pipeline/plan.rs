@@ -15,7 +15,7 @@ use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
 use crate::model::plugin::{Hook, OnFailure};
 use crate::plugin::failure::LoadError;
-use crate::plugin::load::{ApiFacts, Use};
+use crate::plugin::load::{ApiFacts, Digest, Use};
 use crate::store::{Share, Store};
 use crate::telemetry::metrics::{ApiMetrics, HookMetrics, Metrics};
 use crate::upstream::{Target, TargetError};
@@ -107,6 +107,8 @@ pub struct PluginSessions {
     pub extraction: Option<Extraction>,
     /// The policies that a session may name.
     pub policies: PolicyGrant,
+    /// What a session of an ID was made by, if it is to be used: see [`maker`].
+    pub maker: String,
     /// How long one is kept, where it does not say itself; zero keeps it until it is deleted.
     pub lifetime: Duration,
     /// How long what was used of a quota that never renews is remembered; zero for ever.
@@ -236,6 +238,7 @@ impl Plan {
                         hook_step(Hook::Auth, 0, plugin).map(by)
                     }
                 };
+                let maker = by.hook().map(maker).unwrap_or_default();
                 let before = before.and_then(Self::sessions_made);
                 let share = Share::new(api.id.clone(), keyed.sessions_max, keyed.counters_max);
                 let share = match before {
@@ -246,6 +249,7 @@ impl Plan {
                 let plugin = PluginSessions {
                     extraction: keyed.extractor.clone().map(|settings| Extraction::new(settings, store, known)),
                     policies: keyed.policies.clone(),
+                    maker,
                     lifetime: keyed.session_lifetime,
                     quota_life: keyed.quota_life,
                     share: Arc::new(share),
@@ -325,10 +329,7 @@ impl Step {
         match self {
             Self::Pre(hook) | Self::PostAuth(hook) | Self::Post(hook) => Some(hook),
             Self::Endpoint(endpoint) => Some(&endpoint.hook),
-            Self::Authenticate(auth) => match &auth.by {
-                By::Token => None,
-                By::Plugin(hook) | By::Both { hook, .. } => Some(hook),
-            },
+            Self::Authenticate(auth) => auth.by.hook(),
             Self::Version(_)
             | Self::BodySize(_)
             | Self::StripCredential(_)
@@ -337,6 +338,24 @@ impl Step {
             | Self::Limits(_) => None,
         }
     }
+}
+
+impl By {
+    /// The plugin, where one is asked.
+    const fn hook(&self) -> Option<&HookStep> {
+        match self {
+            Self::Token => None,
+            Self::Plugin(hook) | Self::Both { hook, .. } => Some(hook),
+        }
+    }
+}
+
+/// Tells one way to ask a plugin from any other: its file, function and configuration.
+fn maker(hook: &HookStep) -> String {
+    let function = &hook.function;
+    let (file, name) = (function.generation.digest.hex(), &function.function.name);
+    // The digest has one length, and the length of the name tells where the configuration begins.
+    Digest::of(format!("{file} {} {name} {}", name.len(), function.pool.config()).as_bytes()).hex()
 }
 
 impl Plan {

@@ -2,13 +2,11 @@
 //!
 //! What a caller reads is chosen here and never holds a cause; causes go to the log.
 
-use std::time::Duration;
-
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::extract::ExtractError;
-use super::limits;
+use super::limits::{self, RateTold};
 use super::policy::PolicyError;
 use crate::message::body::{Body, BodyError};
 use crate::model::id::PluginName;
@@ -89,16 +87,12 @@ pub enum Reject {
     #[error("policies: {0}")]
     Policy(#[source] PolicyError),
     /// Too many requests in a period.
-    #[error("rate limit of {limit} requests is exceeded")]
+    #[error("rate limit of {} requests is exceeded", .rate.limit)]
     RateLimited {
         /// Whether it is the API's own rate, of all callers.
         of_api: bool,
-        /// Requests in the period.
-        limit: u64,
-        /// The period.
-        period: Duration,
-        /// When another try is worth it.
-        retry_after: Duration,
+        /// The rate; another try is worth it when it resets.
+        rate: RateTold,
     },
     /// The quota is used up.
     #[error("quota is exceeded")]
@@ -302,9 +296,9 @@ impl Reject {
             Self::CredentialMissing | Self::SessionExpired => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::RateLimited { limit, period, retry_after, .. } => {
-                headers.insert(RETRY_AFTER, limits::seconds(*retry_after).max(1).into());
-                limits::write_standard(headers, *limit, *period, 0, *retry_after);
+            Self::RateLimited { rate, .. } => {
+                headers.insert(RETRY_AFTER, limits::seconds(rate.reset).max(1).into());
+                rate.write(headers);
             }
             _ if response_is_worth_another_try(self) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -25,7 +25,8 @@ use super::quarantine::Quarantine;
 use super::shape;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
-use crate::model::api::{Api, HookUse};
+use crate::model::api::{Api, Auth, HookUse, PolicyGrant};
+use crate::model::edit_rules::EditRules;
 use crate::model::id::{ApiId, PluginName};
 use crate::model::path::ListenPath;
 use crate::model::plugin::{Capability, FailureKind, Hook, Limits, PluginSpec};
@@ -47,6 +48,8 @@ pub struct Loader {
     pub sessions: SessionCache,
     /// Metrics of plugins.
     pub metrics: Metrics,
+    /// Whether keys may be without access rights and policies.
+    pub allow_master_keys: bool,
     /// Threads that will call them; each has idle instances of its own.
     pub workers: usize,
     /// How instances came and went, of all pools there were.
@@ -112,6 +115,8 @@ pub struct ApiFacts {
     pub listen_path: ListenPath,
     /// Its context variables.
     pub variables: Vec<(String, String)>,
+    /// The policies that they may put a session under.
+    pub policies: PolicyGrant,
 }
 
 /// One function of a plugin at one hook of an API, ready to be called.
@@ -162,6 +167,10 @@ impl From<&Api> for ApiFacts {
             organisation: api.organisation.clone(),
             listen_path: api.listen.path.clone(),
             variables: api.variables.clone(),
+            policies: match &api.auth {
+                Auth::Keyless => PolicyGrant::Only(Vec::new()),
+                Auth::Keyed(keyed) => keyed.policies.clone(),
+            },
         }
     }
 }
@@ -297,6 +306,7 @@ impl Loader {
             cache: self.sessions.clone(),
             organisation: facts.organisation.clone(),
             may_change_limits: generation.spec.grants.contains(&Capability::SessionLimits),
+            rules: Arc::new(EditRules { policies: facts.policies.clone(), allow_master_keys: self.allow_master_keys }),
             metrics: self.metrics.session_calls(api, plugin),
         };
         Arc::new(Identity {

@@ -16,6 +16,7 @@ use super::failure::CallError;
 use super::host::{Host, Identity, Outlet};
 use super::lane::SlowLane;
 use super::load::Generation;
+use crate::model::edit_rules::EditRules;
 use crate::model::plugin::{FailureKind, Isolation};
 
 /// The instances of one plugin in one API with one configuration.
@@ -92,6 +93,11 @@ impl Pool {
     /// The configuration, as JSON text.
     pub fn config(&self) -> &str {
         &self.config
+    }
+
+    /// What changes of sessions may leave.
+    pub fn edit_rules(&self) -> &Arc<EditRules> {
+        &self.identity.sessions.rules
     }
 
     /// Idle instances, of all workers.

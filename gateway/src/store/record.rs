@@ -1,11 +1,13 @@
 //! Records as bytes: what every store keeps of sessions and policies, before anybody reads them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::event::Event;
 use super::share::Share;
+use crate::model::session::{PostExpiryAction, Session};
 
 /// The kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +74,25 @@ pub enum Life {
     Kept,
 }
 
+impl Life {
+    /// How long a session is kept: until the grace after its expiry is over where it is to be deleted then, or for its
+    /// lifetime, or else for `otherwise`, where zero is for ever.
+    pub fn of(session: &Session, otherwise: Duration, now_ms: u64) -> Self {
+        let is_deleted = session.post_expiry_action == PostExpiryAction::Delete;
+        let seconds = if is_deleted && session.expires > 0 && session.post_expiry_grace_period >= 0 {
+            let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
+            session.expires.saturating_sub(now).saturating_add(session.post_expiry_grace_period).max(1)
+        } else {
+            session.lifetime_seconds
+        };
+        let millis = match u64::try_from(seconds) {
+            Ok(seconds) if seconds > 0 => seconds.saturating_mul(1_000),
+            _ => u64::try_from(otherwise.as_millis()).unwrap_or(u64::MAX),
+        };
+        if millis > 0 { Self::Millis(millis) } else { Self::Forever }
+    }
+}
+
 /// A record with its end, where it is kept in this process or its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -125,5 +146,30 @@ impl Cursor {
     /// The place as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_life(session: &Session, expected: Life) {
+        assert_eq!(Life::of(session, Duration::ZERO, 1_000_000), expected);
+    }
+
+    #[test]
+    fn a_session_is_kept_for_its_lifetime_or_until_the_grace_is_over() {
+        let plain = Session { expires: 1_100, ..Session::default() };
+        check_life(&plain, Life::Forever);
+        check_life(&Session { lifetime_seconds: 5, ..plain.clone() }, Life::Millis(5_000));
+        check_life(&Session { lifetime_seconds: -5, ..plain.clone() }, Life::Forever);
+        let deleted = Session { post_expiry_action: PostExpiryAction::Delete, post_expiry_grace_period: 20, ..plain };
+        check_life(&deleted, Life::Millis(120_000));
+        assert_eq!(Life::of(&deleted, Duration::from_secs(9), 1_000_000), Life::Millis(120_000));
+        let never = Session { post_expiry_grace_period: -1, ..deleted.clone() };
+        check_life(&never, Life::Forever);
+        assert_eq!(Life::of(&never, Duration::from_secs(9), 1_000_000), Life::Millis(9_000));
+        check_life(&Session { post_expiry_grace_period: i64::MAX, ..deleted }, Life::Millis(u64::MAX));
     }
 }

@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::event::Event;
 use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
 use super::share::Share;
+use crate::model::edit_rules::{EditRefused, EditRules};
 use crate::model::key::KeyHash;
 use crate::model::session::{Session, SessionEdit};
 use crate::telemetry::flood::Flood;
@@ -27,6 +28,17 @@ pub struct Stored {
 /// The very bytes that were read: an update is made only while they are still what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(Bytes);
+
+/// What became of edits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edited {
+    /// They are kept.
+    Done,
+    /// There is no such session any more.
+    Gone,
+    /// They may not leave what they would have left.
+    Refused(EditRefused),
+}
 
 impl Store {
     /// The session of a key, from the store itself. Requests ask the cache, which asks here.
@@ -94,22 +106,31 @@ impl Store {
     }
 
     /// Applies changes to a session, all at once: to the one that was read or, where others were faster, to what they left. It
-    /// is kept as long as before. Whether there still was one: a session that was deleted meanwhile stays deleted, and one
-    /// of another organisation that came in its place is not touched.
+    /// is kept as long as before. A session that was deleted meanwhile stays deleted, and one of another organisation that came
+    /// in its place is not touched.
     ///
     /// # Errors
     /// As for [`Store::create_session`]; or others keep overtaking.
-    pub async fn edit_session(&self, key: &KeyHash, read: Stored, edits: &[SessionEdit]) -> Result<bool, StoreError> {
+    pub async fn edit_session(
+        &self,
+        key: &KeyHash,
+        read: Stored,
+        edits: &[SessionEdit],
+        rules: &EditRules,
+    ) -> Result<Edited, StoreError> {
         let mut current = read.clone();
         for _ in 0..TRIES_MAX {
+            if let Err(refused) = rules.check(&current.session, edits) {
+                return Ok(Edited::Refused(refused));
+            }
             let mut session = Session::clone(&current.session);
             edits.iter().cloned().for_each(|edit| session.apply(edit));
             if self.update_session(key, &session, Life::Kept, &current.version).await?.is_some() {
-                return Ok(true);
+                return Ok(Edited::Done);
             }
             let fresh = self.session(key).await?;
             let fresh = fresh.filter(|fresh| fresh.session.organisation == read.session.organisation);
-            let Some(fresh) = fresh else { return Ok(false) };
+            let Some(fresh) = fresh else { return Ok(Edited::Gone) };
             current = fresh;
         }
         Err(StoreError::Busy)

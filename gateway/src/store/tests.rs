@@ -35,6 +35,7 @@ macro_rules! contract {
                 contract: an_update_does_not_bring_back_a_deleted_session;
                 contract: of_many_edits_at_once_none_is_lost;
                 contract: edits_do_not_bring_back_a_deleted_session;
+                contract: edits_are_judged_by_what_others_left;
                 contract: a_session_ends_with_its_life;
                 contract: sessions_are_listed_in_pages;
                 contract: a_session_that_is_too_large_is_refused;

@@ -52,6 +52,7 @@ pub fn read(bytes: &[u8]) -> Result<Session, JsonInvalid> {
         rsa_certificate_id: fields.text("rsa_certificate_id")?,
         created_ms: created(&mut fields),
         last_updated: fields.text("last_updated")?,
+        maker: fields.text(MAKER)?,
         extra: fields.rest(),
     })
 }
@@ -103,6 +104,7 @@ fn object(session: &Session) -> Object {
         object.put("date_created", time::text(session.created_ms));
     }
     object.put_unless_empty("last_updated", session.last_updated.clone());
+    object.put_unless_empty(MAKER, session.maker.clone());
     object
 }
 
@@ -138,9 +140,12 @@ fn ours() -> Vec<&'static str> {
 
 /// Not Tyk's: it ignores the field, and drops it when it writes.
 const HASH: &str = "stile_key_hash";
+/// Not Tyk's either.
+const MAKER: &str = "stile_maker";
 
 const OURS: &[&str] = &[
     HASH,
+    MAKER,
     "access_rights",
     "org_id",
     "alias",

@@ -146,6 +146,38 @@ async fn limits_and_rights_need_a_grant_of_their_own() {
     }
 }
 
+/// A key for one API stays one, whatever grants a plugin has.
+#[tokio::test]
+async fn no_change_makes_a_key_good_for_every_api_or_names_a_policy_that_is_not_granted() {
+    for place in Place::each() {
+        let upstream = Upstream::start();
+        let grants = ["sessions", "session-limits"];
+        let gateway = place.of(both(&upstream, "red")).grant("stored", grants).start().await;
+        keep(&gateway, "redana", ana()).await;
+        for changes in [
+            json!({ "apis": [] }),
+            json!({ "alias": "mallory", "apis": [], "policies": [] }),
+            json!({ "policies": ["gold"] }),
+        ] {
+            let refused = edit(&gateway, "redana", changes.clone()).await;
+            assert!(
+                refused.as_str().is_some_and(|text| text.starts_with("Error::EditInvalid(")),
+                "{changes}: {refused}"
+            );
+        }
+        // All or nothing.
+        assert_eq!(stored(&gateway, "redana").await, Some(ana()));
+        let calls = [("call", "update"), ("outcome", "edit_invalid")];
+        gateway.metric_becomes("stile_plugin_session_calls_total", &calls, 3.0).await;
+        assert_eq!(edit(&gateway, "redana", json!({ "apis": ["orders", "shop"] })).await, "ok");
+
+        let gateway =
+            both(&upstream, "red").grant("stored", grants).set("/control/allow_master_keys", true).start().await;
+        keep(&gateway, "redana", ana()).await;
+        assert_eq!(edit(&gateway, "redana", json!({ "apis": [] })).await, "ok");
+    }
+}
+
 /// Neither can be told from the other: a plugin is no way to find out which tokens are good elsewhere.
 #[tokio::test]
 async fn a_session_of_another_organisation_is_not_there() {

@@ -104,8 +104,9 @@ async fn survives(kept: &Kept) {
     let store = kept.open();
     known.check(&store).await;
     let api = ApiId::parse("ids").expect("it is a name");
+    let plugin = stile::model::id::PluginName::parse("session").expect("it is a name");
     for id in &ids {
-        let key = KeyHash::of_extracted("", &api, id.as_bytes());
+        let key = KeyHash::of_extracted("", &api, &plugin, id.as_bytes());
         assert!(store.session(&key).await.expect("it is read").is_some(), "{id} is lost");
     }
     assert!(!ids.is_empty(), "no plugin was asked");

@@ -140,7 +140,7 @@ async fn what_a_key_used_goes_with_it() {
     }
 }
 
-/// A key made for a refused ID is good at once, not when the refusal is old.
+/// The plugin is asked again at once, not when the refusal is old. What it did not make is not used.
 #[tokio::test]
 async fn a_refusal_is_forgotten_when_the_store_has_news_of_its_id() {
     let upstream = Upstream::start();
@@ -154,12 +154,14 @@ async fn a_refusal_is_forgotten_when_the_store_has_news_of_its_id() {
 
     let id = stile::model::id::ApiId::parse("orders").expect("a name");
     let session = Session { id_extractor_deadline: LONG, ..Session::default() };
-    let hash = KeyHash::of_extracted("", &id, b"ana");
+    let plugin = stile::model::id::PluginName::parse("session").expect("a name");
+    let hash = KeyHash::of_extracted("", &id, &plugin, b"ana");
     let created = gateway.store().create_session(&hash, &session, stile::store::Life::Forever).await;
 
     assert_eq!(created, Ok(true));
-    assert_eq!(call(&gateway, "ana").await.status(), 200);
-    assert!(gateway.store().delete_session(&hash).await.expect("it is there"));
     assert_eq!(call(&gateway, "ana").await.status(), 403);
     gateway.metric_becomes("stile_plugin_calls_total", &[], 2.0).await;
+    assert!(gateway.store().delete_session(&hash).await.expect("it is there"));
+    assert_eq!(call(&gateway, "ana").await.status(), 403);
+    gateway.metric_becomes("stile_plugin_calls_total", &[], 3.0).await;
 }

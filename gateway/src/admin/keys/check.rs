@@ -4,8 +4,8 @@ use crate::admin::answer::Refusal;
 use crate::admin::control::Control;
 use crate::model::limit::RateLimit;
 use crate::model::policy::PolicyId;
-use crate::model::session::{AccessRight, PostExpiryAction, Rate, Session};
-use crate::store::{Life, json};
+use crate::model::session::{AccessRight, Rate, Session};
+use crate::store::json;
 
 /// The session of a body.
 pub(super) fn session(control: &Control, body: &[u8]) -> Result<Session, Refusal> {
@@ -47,20 +47,6 @@ fn check(place: &str, rate: &Rate) -> Result<(), Refusal> {
     RateLimit::of(rate).map(|_| ()).map_err(|error| invalid(format!("`{place}rate` with `per` is {error}")))
 }
 
-/// How long the store keeps a session: until the grace after its expiry is over, or for its lifetime, or for ever.
-pub(super) fn life(session: &Session, now_ms: u64) -> Life {
-    let is_deleted = session.post_expiry_action == PostExpiryAction::Delete;
-    let seconds = if is_deleted && session.expires > 0 && session.post_expiry_grace_period >= 0 {
-        session.expires.saturating_sub(now(now_ms)).saturating_add(session.post_expiry_grace_period).max(1)
-    } else {
-        session.lifetime_seconds
-    };
-    match u64::try_from(seconds) {
-        Ok(seconds) if seconds > 0 => Life::Millis(seconds.saturating_mul(1_000)),
-        _ => Life::Forever,
-    }
-}
-
 fn now(now_ms: u64) -> i64 {
     i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX)
 }
@@ -70,25 +56,3 @@ fn invalid(reason: String) -> Refusal {
 }
 
 const ORGANISATION_BYTES_MAX: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check_life(session: &Session, expected: Life) {
-        assert_eq!(life(session, 1_000_000), expected);
-    }
-
-    #[test]
-    fn a_session_is_kept_for_its_lifetime_or_until_the_grace_is_over() {
-        let plain = Session { expires: 1_100, ..Session::default() };
-        check_life(&plain, Life::Forever);
-        check_life(&Session { lifetime_seconds: 5, ..plain.clone() }, Life::Millis(5_000));
-        check_life(&Session { lifetime_seconds: -5, ..plain.clone() }, Life::Forever);
-        let deleted = Session { post_expiry_action: PostExpiryAction::Delete, post_expiry_grace_period: 20, ..plain };
-        check_life(&deleted, Life::Millis(120_000));
-        check_life(&Session { post_expiry_grace_period: -1, ..deleted.clone() }, Life::Forever);
-        check_life(&Session { post_expiry_grace_period: i64::MAX, ..deleted }, Life::Millis(u64::MAX));
-    }
-}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use super::plugin::{self, Answered};
 use crate::model::extractor::ExtractorSettings;
 use crate::model::key::KeyHash;
+use crate::model::store::Away;
 use crate::pipeline::caller::Caller;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::extract::{self, Deadline, Extractor, Input};
@@ -83,7 +84,7 @@ pub(super) async fn caller(
     exchange: &mut Exchange,
     credential: Option<&[u8]>,
 ) -> Result<Answered, Reject> {
-    let key = key(extraction, exchange).await?;
+    let key = key(extraction, hook, exchange).await?;
     if let Some(known) = known(extraction, step, exchange, &key).await? {
         return Ok(Answered::Caller(known));
     }
@@ -117,17 +118,16 @@ pub(super) async fn caller(
     }
     match landed {
         Ok(Landed::Refused(refusal)) => Err(Reject::from(refusal)),
-        Ok(Landed::Kept) => match known(extraction, step, exchange, &key).await? {
+        Ok(Landed::Kept | Landed::ForOne) => match known(extraction, step, exchange, &key).await? {
             Some(known) => Ok(Answered::Caller(known)),
             None => plugin::caller(step, hook, exchange, credential, id).await,
         },
-        Ok(Landed::ForOne) => plugin::caller(step, hook, exchange, credential, id).await,
         Err(_) => Err(Reject::Busy),
     }
 }
 
 /// The name under which the session of the request's ID is kept.
-async fn key(extraction: &Extraction, exchange: &mut Exchange) -> Result<KeyHash, Reject> {
+async fn key(extraction: &Extraction, hook: &HookStep, exchange: &mut Exchange) -> Result<KeyHash, Reject> {
     let extractor = &extraction.extractor;
     if extractor.needs_body() {
         let bytes_max = u64::try_from(extractor.settings().input_bytes_max).unwrap_or(u64::MAX);
@@ -140,7 +140,7 @@ async fn key(extraction: &Extraction, exchange: &mut Exchange) -> Result<KeyHash
     };
     let id = extractor.extract(input).map_err(Reject::NoId)?;
     let api = &exchange.plan.api;
-    Ok(extract::session_key(&api.organisation, &api.id, &id))
+    Ok(extract::session_key(&api.organisation, &api.id, &hook.function.generation.spec.name, &id))
 }
 
 /// What is known of an ID without the plugin: its caller, or that it was refused.
@@ -155,13 +155,20 @@ async fn known(
         return Err(Reject::from(refusal));
     }
     let stored = match exchange.core.sessions.get(key).await {
-        Ok(stored) => stored,
+        Ok(stored) => {
+            exchange.core.store_answered();
+            stored
+        }
+        // The operator would rather refuse, as for tokens.
+        Err(error) if error.is_away() && exchange.core.away == Away::Deny => return Err(Reject::Store(error)),
         // The plugin can be asked, store or no store.
         Err(_) => exchange.core.sessions.last_known(key).flatten(),
     };
     let Some(stored) = stored else { return Ok(None) };
-    let is_good = Deadline::of(stored.session.id_extractor_deadline).is_some_and(|deadline| !deadline.is_over(now_ms));
-    if !is_good {
+    let (session, plugin) = (&stored.session, &step.plugin);
+    let is_good = Deadline::of(session.id_extractor_deadline).is_some_and(|deadline| !deadline.is_over(now_ms));
+    // What another version of the plugin said, or was configured to say, or may not say any more, is no answer of this one.
+    if !is_good || session.maker != plugin.maker || !session.policies.iter().all(|id| plugin.policies.has(id)) {
         return Ok(None);
     }
     Caller::kept(exchange, key.clone(), stored, Some(step.plugin.made())).await.map(Some)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::api::CredentialSource;
 use crate::model::key::KeyHash;
 use crate::model::session::Session;
+use crate::model::store::Away;
 use crate::pipeline::caller::{Caller, Made};
 use crate::pipeline::exchange::{Answer, Exchange};
 use crate::pipeline::extract::Deadline;
@@ -61,6 +62,7 @@ pub(super) async fn caller(
                     let deadline = Deadline::of(session.id_extractor_deadline);
                     let capped = deadline.map(|deadline| deadline.capped(exchange.core.clock.now_ms(), deadline_max));
                     session.id_extractor_deadline = capped.map_or(0, Deadline::seconds);
+                    session.maker.clone_from(&step.plugin.maker);
                     key.clone()
                 }
                 None => {
@@ -91,7 +93,7 @@ pub(super) async fn caller(
 /// Keeps the session under its key. What was counted against the key's quota stays counted.
 async fn keep(step: &AuthStep, exchange: &Exchange, key: KeyHash, session: Session) -> Result<Box<Caller>, Reject> {
     let (store, made) = (&exchange.core.store, step.plugin.made());
-    let life = life(&session, step.plugin.lifetime);
+    let life = Life::of(&session, step.plugin.lifetime, exchange.core.clock.now_ms());
     for _ in 0..TRIES_MAX {
         let kept = match exchange.core.sessions.get(&key).await {
             Ok(kept) => kept,
@@ -116,7 +118,8 @@ async fn keep(step: &AuthStep, exchange: &Exchange, key: KeyHash, session: Sessi
     Caller::unkept(exchange, key, session, made).await
 }
 
-/// The plugin knows the caller, whatever becomes of the store: the request goes on with a session of its own.
+/// The plugin knows the caller, whatever becomes of the store: the request goes on with a session of its own, unless the operator
+/// would rather refuse.
 async fn unkept(
     exchange: &Exchange,
     key: KeyHash,
@@ -124,6 +127,9 @@ async fn unkept(
     made: Made,
     error: StoreError,
 ) -> Result<Box<Caller>, Reject> {
+    if error.is_away() && exchange.core.away == Away::Deny {
+        return Err(Reject::Store(error));
+    }
     if let Some(requests) = UNKEPT.begin(exchange.core.clock.now_ms()) {
         tracing::warn!(
             api = %exchange.plan.api.id, request_id = exchange.id.as_str(), requests, reason = %error,
@@ -131,18 +137,6 @@ async fn unkept(
         );
     }
     Caller::unkept(exchange, key, session, made).await
-}
-
-/// How long the store keeps a session: what it says itself, or else what its API says.
-fn life(session: &Session, lifetime: Duration) -> Life {
-    let lifetime = match u64::try_from(session.lifetime_seconds) {
-        Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => lifetime,
-    };
-    match u64::try_from(lifetime.as_millis()) {
-        Ok(0) | Err(_) => Life::Forever,
-        Ok(millis) => Life::Millis(millis),
-    }
 }
 
 static UNKEPT: Flood = Flood::new();

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::extractor::Pattern;
+use crate::model::extractor::{JsonPointer, Pattern};
 use crate::model::xpath::XPath;
 
 fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -123,20 +123,50 @@ fn an_id_comes_from_json() {
 fn an_id_comes_from_xml() {
     let body = "<?xml version='1.0'?><r xmlns:n='urn:n'><object kind='x' id='1'><key>one</key></object>\
                 <object kind='y' id='2'><key>t<i>w</i>o</key><n:key>ns</n:key></object><e/></r>";
-    check_body(xpath("//object/key"), body, Ok("one"));
-    check_body(xpath("/r/object[2]/key"), body, Ok("two"));
-    check_body(xpath("/r/object[2]/key/text()"), body, Ok("t"));
+    check_body(xpath("/r/object[1]/key"), body, Ok("one"));
+    check_body(xpath("/r/object[2]/key[1]"), body, Ok("two"));
+    check_body(xpath("/r/object[1]/key/text()"), body, Ok("one"));
     check_body(xpath("/r/object[2]/key[2]"), body, Ok("ns"));
     check_body(xpath("//key[2]"), body, Ok("ns"));
     check_body(xpath("/r/*[@kind='y']/@id"), body, Ok("2"));
     check_body(xpath("/r/*[@kind][2]/@id"), body, Ok("2"));
-    check_body(xpath("//@id"), body, Ok("1"));
+    check_body(xpath("//object[@id='2']/@kind"), body, Ok("y"));
     check_body(xpath("r//i"), body, Ok("w"));
     check_body(xpath("/r/e"), body, Err(ExtractError::Empty));
     check_body(xpath("/key"), body, Err(ExtractError::NoMatch));
     check_body(xpath("//object[3]"), body, Err(ExtractError::NoMatch));
     check_body(xpath("/a"), "<a>&lt;&#65;</a>", Ok("<A"));
     check_body(xpath("/a"), "<a><![CDATA[<b>]]></a>", Ok("<b>"));
+}
+
+/// Whoever reads another one of them than we do would serve one caller as another.
+#[test]
+fn an_id_that_a_body_holds_twice_is_refused() {
+    let twice = Err(ExtractError::Ambiguous);
+    for (path, body) in [
+        ("//id", "<r><id>ana</id><id>ben</id></r>"),
+        ("//id", "<r><id>ana</id><a><id>ana</id></a></r>"),
+        ("/r/id", "<r xmlns:n='urn:n'><id>ana</id><n:id>ben</n:id></r>"),
+        ("//@id", "<r id='ana'><a id='ben'/></r>"),
+        ("/r/@id", "<r xmlns:n='urn:n' id='ana' n:id='ben'/>"),
+        ("/r/id/text()", "<r><id>ana<b/>ben</id></r>"),
+        ("//a[1]/id", "<r><a><id>ana</id></a><b><a><id>ben</id></a></b></r>"),
+    ] {
+        check_body(xpath(path), body, twice);
+    }
+    check_body(xpath("/r/id[1]"), "<r><id>ana</id><id>ben</id></r>", Ok("ana"));
+    for body in [
+        r#"{ "user": { "id": "ana", "id": "ben" } }"#,
+        r#"{ "user": { "id": "ana", "\u0069d": "ana" } }"#,
+        r#"{ "user": { "id": "ana" }, "user": { "id": "ben" } }"#,
+        r#"{ "user": { "id": "ana" }, "user": null }"#,
+        r#"{ "user": 1, "user": { "id": "ana" } }"#,
+    ] {
+        check_body(pointer("/user/id"), body, twice);
+    }
+    check_body(pointer("/0/id"), r#"[{ "id": "ana", "x": [], "x": {} }, { "id": "ben" }]"#, Ok("ana"));
+    check_body(pointer("/00/id"), r#"[{ "id": "ana" }]"#, Err(ExtractError::NoMatch));
+    check_body(pointer("/id"), r#"{ "id": "ana" } {}"#, Err(ExtractError::NotJson));
 }
 
 #[test]

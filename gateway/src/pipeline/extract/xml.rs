@@ -1,4 +1,4 @@
-//! Finds the first node of a path in a stranger's XML.
+//! Finds the one node of a path in a stranger's XML.
 //!
 //! No document type is read, so no entity is ever expanded. The reader does not recurse, and what costs it more than
 //! linear time (attributes of one element, namespaces) is bounded before it begins. Each step looks at a node once.
@@ -8,7 +8,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 use super::ExtractError;
 use crate::model::xpath::{Condition, End, Step, XPath};
 
-/// The text of the first node, in document order.
+/// The text of the node, if there is one and no other: Tyk's plugins take the first, and an upstream may take the last.
 pub(super) fn find(path: &XPath, text: &[u8]) -> Result<String, ExtractError> {
     let text = std::str::from_utf8(text).map_err(|_| ExtractError::NotXml)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
@@ -20,7 +20,9 @@ pub(super) fn find(path: &XPath, text: &[u8]) -> Result<String, ExtractError> {
     for step in path.steps() {
         nodes = children(&nodes, step);
     }
-    nodes.iter().find_map(|node| end(*node, path.end())).ok_or(ExtractError::NoMatch)
+    let mut found = nodes.iter().flat_map(|node| ends(*node, path.end()));
+    let text = found.next().ok_or(ExtractError::NoMatch)?;
+    if found.next().is_some() { Err(ExtractError::Ambiguous) } else { Ok(text) }
 }
 
 /// The elements below that a step takes, in document order.
@@ -56,23 +58,27 @@ fn of_parent<'a, 'input>(parent: Node<'a, 'input>, step: &Step) -> Vec<Node<'a, 
                 left = left.get(position - 1).copied().into_iter().collect();
             }
             Condition::Attribute(name, value) => left.retain(|node| {
-                attribute(*node, name).is_some_and(|found| value.as_deref().is_none_or(|value| value == found))
+                attributes(*node, name).any(|found| value.as_deref().is_none_or(|value| value == found))
             }),
         }
     }
     left
 }
 
-fn end(node: Node<'_, '_>, end: &End) -> Option<String> {
+/// What of an element the path ends at.
+fn ends(node: Node<'_, '_>, end: &End) -> Vec<String> {
     match end {
-        End::Element => Some(node.descendants().filter(Node::is_text).filter_map(|text| text.text()).collect()),
-        End::Attribute(name) => attribute(node, name).map(str::to_owned),
-        End::Text => node.children().find(Node::is_text).and_then(|text| text.text()).map(str::to_owned),
+        End::Element => vec![node.descendants().filter(Node::is_text).filter_map(|text| text.text()).collect()],
+        End::Attribute(name) => attributes(node, name).map(str::to_owned).collect(),
+        End::Text => {
+            node.children().filter_map(|text| text.text().filter(|_| text.is_text())).map(str::to_owned).collect()
+        }
     }
 }
 
-fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
-    node.attributes().find(|attribute| attribute.name() == name).map(|attribute| attribute.value())
+/// More than one where they are of several namespaces.
+fn attributes<'a>(node: Node<'a, '_>, name: &str) -> impl Iterator<Item = &'a str> {
+    node.attributes().filter(move |attribute| attribute.name() == name).map(|attribute| attribute.value())
 }
 
 /// Whether the reader gets through in about linear time. It compares each attribute with all others of its element, and

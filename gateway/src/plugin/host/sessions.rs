@@ -2,13 +2,16 @@
 //!
 //! Only tokens name a session here: the names under which sessions of plugins are kept are hashes of what no text spells.
 
+use std::sync::Arc;
+
 use super::{Host, HostLimit, imports};
+use crate::model::edit_rules::{EditRefused, EditRules};
 use crate::model::id::{ApiId, PluginName};
 use crate::model::key::{KeyHash, Token};
 use crate::model::session::SessionEdit;
 use crate::plugin::v0_1::bindings::stile::plugin::types;
 use crate::plugin::v0_1::{lift, stored};
-use crate::store::{SessionCache, StoreError, Stored};
+use crate::store::{Edited, SessionCache, StoreError, Stored};
 use crate::telemetry::metrics::SessionCallMetrics;
 use crate::telemetry::text::escaped;
 use imports::{sessions, sessions_read};
@@ -22,6 +25,8 @@ pub struct Sessions {
     pub organisation: String,
     /// Whether it may change more than metadata, tags and alias.
     pub may_change_limits: bool,
+    /// What its changes may leave, these and those of its hooks.
+    pub rules: Arc<EditRules>,
     /// What it does is counted here.
     pub metrics: SessionCallMetrics,
 }
@@ -86,6 +91,8 @@ enum Refusal {
     Denied,
     #[error("an edit is not valid: {0}")]
     EditInvalid(String),
+    #[error("an edit is not valid: {0}")]
+    Refused(#[from] EditRefused),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -95,7 +102,7 @@ impl Refusal {
         match self {
             Self::NotFound => "not_found",
             Self::Denied => "denied",
-            Self::EditInvalid(_) => "edit_invalid",
+            Self::EditInvalid(_) | Self::Refused(_) => "edit_invalid",
             Self::Store(StoreError::TooLarge) => "too_large",
             Self::Store(_) => "unavailable",
         }
@@ -108,6 +115,7 @@ impl From<Refusal> for sessions::Error {
             Refusal::NotFound => Self::NotFound,
             Refusal::Denied => Self::Denied,
             Refusal::EditInvalid(reason) => Self::EditInvalid(reason),
+            Refusal::Refused(reason) => Self::EditInvalid(reason.to_string()),
             Refusal::Store(StoreError::TooLarge) => Self::TooLarge,
             Refusal::Store(_) => Self::Unavailable,
         }
@@ -133,10 +141,13 @@ impl Sessions {
         if !self.may_change_limits && edits.iter().any(SessionEdit::needs_grant) {
             return Err(Refusal::Denied);
         }
-        if edits.is_empty() || self.cache.store().edit_session(found, read, edits).await? {
-            Ok(())
-        } else {
-            Err(Refusal::NotFound)
+        if edits.is_empty() {
+            return Ok(());
+        }
+        match self.cache.store().edit_session(found, read, edits, &self.rules).await? {
+            Edited::Done => Ok(()),
+            Edited::Gone => Err(Refusal::NotFound),
+            Edited::Refused(reason) => Err(reason.into()),
         }
     }
 }
@@ -162,10 +173,11 @@ const REASON_BYTES_MAX: usize = 512;
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::clock::Clock;
+    use crate::model::api::PolicyGrant;
     use crate::model::session::Session;
     use crate::model::store::CacheSettings;
     use crate::store::{Life, Store};
@@ -193,6 +205,7 @@ mod tests {
             cache: SessionCache::new(&store, &CacheSettings::default()),
             organisation: String::new(),
             may_change_limits: false,
+            rules: Arc::new(EditRules { policies: PolicyGrant::All, allow_master_keys: false }),
             metrics: Metrics::new().session_calls(&api, &plugin),
         };
         let mut hash = None;

@@ -467,6 +467,7 @@ fn session(session: types::SessionResult) -> Result<Session, Invalid> {
         rsa_certificate_id: session.rsa_certificate_id,
         created_ms: session.created_ms,
         last_updated: session.last_updated,
+        maker: String::new(),
         extra: session.extra,
     })
 }

@@ -174,7 +174,8 @@ pub(super) struct Auth {
     pub(super) session_from: SessionFrom,
     /// Where the plugin finds callers' IDs: it is not asked again while the session that it made for an ID is good.
     pub(super) id_extractor: Option<IdExtractor>,
-    /// Ids of the policies that a session of the plugin may name; `*` stands for all. Default: none.
+    /// Ids of the policies that plugins may put a session under: the one named here, and with the grant `session-limits` those at
+    /// other hooks; `*` stands for all. Default: none.
     #[serde(default)]
     pub(super) policies: Vec<String>,
     /// How long a session that the plugin made is kept, where it does not say itself. 0 keeps it until it is deleted.

@@ -71,6 +71,29 @@ fn gateway(keys: &str) -> String {
     format!("{keys}\napis: [ {{ id: x, listen: {{ path: /x }}, upstream: {{ url: \"http://127.0.0.1:9\" }} }} ]\n")
 }
 
+/// Who sends an ID that is known is not asked for anything else.
+#[test]
+fn an_id_that_is_not_the_credential_is_warned_of() {
+    let of = |auth: &str| api(&format!("auth: {{ plugin: a, {auth} }}"));
+    for (auth, credential) in [
+        ("id_extractor: { from: header, name: x-user }", "header `authorization`"),
+        ("id_extractor: { from: query, name: sid }, credential: { cookie: sid }", "cookie `sid`"),
+        ("id_extractor: { from: body, with: xpath, xpath: //user }", "header `authorization`"),
+    ] {
+        let expected = format!(
+            "warning apis[0].auth.id_extractor: the ID is not in the credential (`credential`: {credential}) | whoever sends"
+        );
+        check(&of(auth), &expected);
+    }
+    for auth in [
+        "id_extractor: { from: header }",
+        "id_extractor: { from: header, name: X-Key, with: regex, regex: a }, credential: { header: x-key }",
+        "id_extractor: { from: query, name: t }, credential: { query: t }",
+    ] {
+        check_all(&of(auth), &[]);
+    }
+}
+
 #[test]
 fn a_good_configuration_has_no_problems() {
     check_all(&api("name: X"), &[]);

@@ -6,10 +6,12 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::bench::Bench;
+use crate::model::api::PolicyGrant;
+use crate::model::edit_rules::{EditRefused, EditRules};
 use crate::model::key::KeyHash;
 use crate::model::policy::{Policy, PolicyId};
-use crate::model::session::{Session, SessionEdit};
-use crate::store::{Event, Life, StoreError};
+use crate::model::session::{AccessRight, Session, SessionEdit};
+use crate::store::{Edited, Event, Life, StoreError};
 
 fn session(alias: &str) -> Session {
     let metadata = [("plan".to_owned(), json!({ "name": "gold" }))].into();
@@ -60,13 +62,33 @@ pub(super) async fn of_many_edits_at_once_none_is_lost(bench: &Bench) {
     let tags: Vec<String> = (0..8).map(|number| number.to_string()).collect();
     let edits = tags.iter().enumerate().map(async |(index, tag)| {
         let store = if index % 2 == 0 { store } else { other };
-        store.edit_session(&key, read.clone(), &[SessionEdit::AddTag(tag.clone())]).await
+        store.edit_session(&key, read.clone(), &[SessionEdit::AddTag(tag.clone())], &any()).await
     });
-    assert_eq!(join_all(edits).await, vec![Ok(true); 8]);
+    assert_eq!(join_all(edits).await, vec![Ok(Edited::Done); 8]);
     let edited = store.session(&key).await.expect("it is there").expect("it was written").session;
     let mut found = edited.tags.clone();
     found.sort_unstable();
     assert_eq!((found, edited.alias.as_str()), (tags, "one"));
+}
+
+fn any() -> EditRules {
+    EditRules { policies: PolicyGrant::All, allow_master_keys: true }
+}
+
+/// Two edits, each of which leaves something, must not leave nothing together.
+pub(super) async fn edits_are_judged_by_what_others_left(bench: &Bench) {
+    let (store, key) = (&bench.store, KeyHash::of("a"));
+    let rules = EditRules { policies: PolicyGrant::All, allow_master_keys: false };
+    let right = AccessRight { api_id: "orders".to_owned(), ..AccessRight::default() };
+    let both = Session { access_rights: vec![right], policies: vec!["gold".to_owned()], ..session("one") };
+    store.replace_session(&key, &both, Life::Forever).await.expect("it is there");
+    let read = store.session(&key).await.expect("it is there").expect("it was written");
+    let (rights, policies) = (SessionEdit::SetAccessRights(Vec::new()), SessionEdit::SetPolicies(Vec::new()));
+    assert_eq!(bench.other.edit_session(&key, read.clone(), &[rights], &rules).await, Ok(Edited::Done));
+    let refused = Ok(Edited::Refused(EditRefused::MasterKey));
+    assert_eq!(store.edit_session(&key, read, &[policies], &rules).await, refused);
+    let kept = store.session(&key).await.expect("it is there").expect("it was written").session;
+    assert_eq!((kept.access_rights.len(), kept.policies.len()), (0, 1));
 }
 
 pub(super) async fn edits_do_not_bring_back_a_deleted_session(bench: &Bench) {
@@ -75,12 +97,12 @@ pub(super) async fn edits_do_not_bring_back_a_deleted_session(bench: &Bench) {
     store.replace_session(&key, &session("one"), Life::Forever).await.expect("it is there");
     let read = store.session(&key).await.expect("it is there").expect("it was written");
     bench.other.delete_session(&key).await.expect("it is there");
-    assert_eq!(store.edit_session(&key, read.clone(), &edits).await, Ok(false));
+    assert_eq!(store.edit_session(&key, read.clone(), &edits, &any()).await, Ok(Edited::Gone));
     assert_eq!(store.session(&key).await, Ok(None));
     // Nor do they reach what came in its place for somebody else.
     let theirs = Session { organisation: "p".to_owned(), ..session("theirs") };
     bench.other.create_session(&key, &theirs, Life::Forever).await.expect("it is there");
-    assert_eq!(store.edit_session(&key, read, &edits).await, Ok(false));
+    assert_eq!(store.edit_session(&key, read, &edits, &any()).await, Ok(Edited::Gone));
     let kept = store.session(&key).await.expect("it is there").expect("it was written");
     assert_eq!(*kept.session, theirs);
 }

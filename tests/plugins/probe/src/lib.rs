@@ -245,6 +245,9 @@ impl Probe {
                 "alias" => edits.set_alias("written"),
                 "rate" => edits.set_rate(Rate::new(1.0, 1.0)),
                 "inactive" => edits.set_inactive(true),
+                "no-rights" => edits.set_access_rights(Vec::new()),
+                "no-policies" => edits.set_policies(Vec::new()),
+                "gold" => edits.set_policies(vec!["gold".to_owned()]),
                 _ => {}
             }
         }

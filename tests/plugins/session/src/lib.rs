@@ -2,7 +2,7 @@
 
 use stile_sdk::{
     prelude::*,
-    types::{AccessRight, AllowedUrl, Quota, Rate},
+    types::{AccessRight, AllowedUrl, PostExpiryAction, Quota, Rate},
 };
 
 #[config]
@@ -30,6 +30,8 @@ struct Config {
     policies: Vec<String>,
     id_extractor_deadline: i64,
     lifetime_seconds: i64,
+    /// So many seconds after it expired the store deletes it.
+    deleted_after_seconds: Option<i64>,
 }
 
 struct Made(Config);
@@ -68,6 +70,10 @@ impl Made {
         session.policies.clone_from(&config.policies);
         session.id_extractor_deadline = config.id_extractor_deadline;
         session.lifetime_seconds = config.lifetime_seconds;
+        if let Some(grace) = config.deleted_after_seconds {
+            session.post_expiry_action = PostExpiryAction::Delete;
+            session.post_expiry_grace_period = grace;
+        }
         Ok(AuthAction::Authenticated(session))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stile_sdk::{
     prelude::*,
     serde_json::{Value, json},
-    types::{MetadataValue, Rate},
+    types::{AccessRight, MetadataValue, Rate},
 };
 
 #[config]
@@ -33,6 +33,9 @@ struct Edit {
     alias: Option<String>,
     rate: Option<f64>,
     inactive: Option<bool>,
+    /// The APIs that it has rights to.
+    apis: Option<Vec<String>>,
+    policies: Option<Vec<String>>,
 }
 
 struct Stored;
@@ -64,6 +67,8 @@ fn apply(edit: Edit, session: &mut SessionEdits) {
     edit.tag.into_iter().for_each(|tag| session.add_tag(tag));
     edit.alias.into_iter().for_each(|alias| session.set_alias(alias));
     edit.rate.into_iter().for_each(|requests| session.set_rate(Rate::new(requests, 1.0)));
+    edit.apis.into_iter().for_each(|ids| session.set_access_rights(ids.iter().map(AccessRight::to).collect()));
+    edit.policies.into_iter().for_each(|ids| session.set_policies(ids));
     edit.inactive.into_iter().for_each(|inactive| session.set_inactive(inactive));
 }
 

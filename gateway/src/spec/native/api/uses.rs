@@ -9,6 +9,7 @@ use crate::model::api::{
     Answers, Auth, AuthBy, CredentialSource, EndpointUse, HookUse, Hooks, Keyed, PolicyGrant, Provider, Require,
     ResponseUse,
 };
+use crate::model::extractor::IdSource;
 use crate::model::id::PluginName;
 use crate::model::path::PathTemplate;
 use crate::model::plugin::OnFailure;
@@ -35,7 +36,6 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
                 ("function", raw.function.is_some()),
                 ("config", !raw.config.is_null()),
                 ("id_extractor", raw.id_extractor.is_some()),
-                ("policies", !raw.policies.is_empty()),
             ] {
                 if is_there {
                     report.error(&place.key(key), "belongs to a plugin, and there is none", "name it under `plugin`");
@@ -53,6 +53,13 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
         None => Some(None),
         Some(raw) => raw_extractor::convert(raw, &place.key("id_extractor"), report).map(Some),
     };
+    if let (Some(Some(extractor)), Some(credential)) = (&extractor, &credential)
+        && !is_there(extractor.source(), credential)
+    {
+        let message = format!("the ID is not in the credential (`credential`: {credential})");
+        let hint = "whoever sends an ID that is known is that caller, whatever the credential: take the ID from there";
+        report.warn(&place.key("id_extractor"), message, hint);
+    }
     let plugin = plugin?;
     let by = match (raw.token.unwrap_or(plugin.is_none()), plugin) {
         (true, None) => AuthBy::Token,
@@ -86,6 +93,16 @@ pub(super) fn auth(raw: Option<raw::Auth>, plugins: &Declared, place: &Place, re
         counters_max: raw.counters_max,
         quota_life: Duration::from_secs(raw.quota_life_seconds),
     })))
+}
+
+/// Whether the ID stands where the credential does.
+fn is_there(id: &IdSource, credential: &CredentialSource) -> bool {
+    match (id, credential) {
+        (IdSource::Header(id), CredentialSource::Header(credential)) => id == credential,
+        (IdSource::Query(id), CredentialSource::Query(credential))
+        | (IdSource::Cookie(id), CredentialSource::Cookie(credential)) => id == credential,
+        _ => false,
+    }
 }
 
 fn source(raw: raw::Credential, place: &Place, report: &mut Report) -> Option<CredentialSource> {
