@@ -74,23 +74,26 @@ impl Caller {
         Ok(())
     }
 
-    /// Applies changes, which are written back at the request's end.
+    /// Whether changes may be made to the session.
     ///
     /// # Errors
-    /// What they would leave is not allowed, of the session as the request sees it or as it is kept. Then nothing is changed.
-    pub fn edit(
-        &mut self,
-        edits: Vec<SessionEdit>,
-        rules: &Arc<EditRules>,
-        standings: &Standings,
-    ) -> Result<(), EditRefused> {
+    /// What they would leave is not allowed, of the session as the request sees it or as it is kept.
+    pub fn allows(&self, edits: &[SessionEdit], rules: &EditRules) -> Result<(), EditRefused> {
         if edits.is_empty() {
             return Ok(());
         }
-        rules.check(&self.session, &edits)?;
+        rules.check(&self.session, edits)?;
         // What its policies give is not its own: taking those away may leave nothing.
-        if let Some(stored) = &self.stored {
-            rules.check(&stored.session, self.edits.iter().chain(&edits))?;
+        match &self.stored {
+            Some(stored) => rules.check(&stored.session, self.edits.iter().chain(edits)),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies changes that are [allowed](Self::allows), which are written back at the request's end.
+    pub fn edit(&mut self, edits: Vec<SessionEdit>, rules: &Arc<EditRules>, standings: &Standings) {
+        if edits.is_empty() {
+            return;
         }
         self.rules = Some(rules.clone());
         let changes_limits = edits.iter().any(SessionEdit::needs_grant);
@@ -102,7 +105,6 @@ impl Caller {
         if changes_limits {
             self.rights = standings.rights(session);
         }
-        Ok(())
     }
 }
 

@@ -171,13 +171,18 @@ fn apply(step: &HookStep, exchange: &mut Exchange, outcome: Outcome<Verdict>) ->
     match verdict {
         Verdict::Continue => Ok(Flow::Next),
         Verdict::Edit(Edits { request, session }) => {
-            if let Err(reason) = edit_request(exchange, request) {
-                return unfit(step, exchange, reason).map(|()| Flow::Next);
-            }
+            let rules = step.function.pool.edit_rules();
             // Where there is no session, as on a keyless API, there is nothing to change.
+            let allowed = exchange.caller.as_deref().map_or(Ok(()), |caller| caller.allows(&session, rules));
+            let applied = match allowed {
+                Ok(()) => edit_request(exchange, request).map_err(str::to_owned),
+                Err(refused) => Err(format!("session edits: {refused}")),
+            };
+            if let Err(reason) = applied {
+                return unfit(step, exchange, &reason).map(|()| Flow::Next);
+            }
             if let Some(caller) = exchange.caller.as_deref_mut() {
-                let edited = caller.edit(session, step.function.pool.edit_rules(), &exchange.core.standings);
-                edited.map_err(|refused| invalid(step, &format!("session edits: {refused}")))?;
+                caller.edit(session, rules, &exchange.core.standings);
             }
             Ok(Flow::Next)
         }

@@ -238,7 +238,7 @@ impl Plan {
                         hook_step(Hook::Auth, 0, plugin).map(by)
                     }
                 };
-                let maker = by.hook().map(maker).unwrap_or_default();
+                let maker = by.as_ref().and_then(By::hook).map(maker).unwrap_or_default();
                 let before = before.and_then(Self::sessions_made);
                 let share = Share::new(api.id.clone(), keyed.sessions_max, keyed.counters_max);
                 let share = match before {
