@@ -56,8 +56,8 @@ fn numbers() -> BTreeMap<String, Number> {
     let schema = stile::spec::schema();
     let mut found = BTreeMap::new();
     walk(&schema, "", &schema, &mut Vec::new(), &mut found);
-    // They are those of `plugin_limits`, for one plugin.
-    found.retain(|key, _| !key.starts_with("plugins.*.limits."));
+    // They are those of `plugin_limits` and `plugin_quarantine`, for one plugin.
+    found.retain(|key, _| !["plugins.*.limits.", "plugins.*.quarantine."].iter().any(|of| key.starts_with(of)));
     found
 }
 
@@ -217,8 +217,8 @@ fn page() -> String {
 const HEAD: &str = "# Limits
 
 Everything that can grow has a limit, with a default that is safe. This page is made of the configuration's types and of the tests by
-`UPDATE_LIMITS=1 cargo test --workspace --test it limits::`, and a test keeps it true. What is under `plugin_limits` here holds for every plugin
-and can be set for one under `plugins.NAME.limits`. A test in the last column passes just below the limit, fails just above, and looks at the counter;
+`UPDATE_LIMITS=1 cargo test --workspace --test it limits::`, and a test keeps it true. What is under `plugin_limits` and
+`plugin_quarantine` here holds for every plugin and can be set for one under `plugins.NAME.limits` and `plugins.NAME.quarantine`. A test in the last column passes just below the limit, fails just above, and looks at the counter;
 where there is none, it is still to be written.
 ";
 const COLUMNS: &str = "| key | bounds | default | unit | above it | counter | test |\n|---|---|---|---|---|---|---|\n";

@@ -85,6 +85,23 @@ fn a_plugin_that_only_fails_is_not_called_any_more() {
     assert!(case.metrics.render().contains("stile_plugin_quarantines_total{plugin=\"moody\"} 1\n"));
 }
 
+// limit: plugin_quarantine.failures_max
+#[test]
+fn one_failure_above_the_budget_is_too_many() {
+    let case = case(&rules());
+    let quarantines = |times: u32| {
+        let line = format!("stile_plugin_quarantines_total{{plugin=\"moody\"}} {times}\n");
+        case.metrics.render().contains(&line)
+    };
+    assert!(case.fails(1) && case.fails(1));
+    case.seconds(1);
+    assert!(case.fails(1));
+    assert!(!case.is_shut() && quarantines(0), "as many as may be");
+
+    assert!(case.fails(1));
+    assert!(case.is_shut() && quarantines(1));
+}
+
 #[test]
 fn failures_within_the_budget_are_borne() {
     let case = case(&rules());
