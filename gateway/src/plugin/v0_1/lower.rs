@@ -154,10 +154,7 @@ pub fn session<'a>(arena: &'a Bump, session: &'a Session) -> &'a types::SessionP
         inactive: session.inactive,
         lifetime_seconds: session.lifetime_seconds,
         id_extractor_deadline: session.id_extractor_deadline,
-        post_expiry_action: match session.post_expiry_action {
-            PostExpiryAction::Retain => types::PostExpiryAction::Retain,
-            PostExpiryAction::Delete => types::PostExpiryAction::Delete,
-        },
+        post_expiry_action: post_expiry_action(session.post_expiry_action),
         post_expiry_grace_period: session.post_expiry_grace_period,
         data_expires: session.data_expires,
         detailed_recording: session.detailed_recording,
@@ -217,6 +214,13 @@ pub(super) fn rate(rate: &Rate) -> types::Rate {
 
 pub(super) fn quota(quota: &Quota) -> types::Quota {
     types::Quota { max: quota.max, remaining: quota.remaining, renews: quota.renews, renewal_rate: quota.renewal_rate }
+}
+
+pub(super) const fn post_expiry_action(action: PostExpiryAction) -> types::PostExpiryAction {
+    match action {
+        PostExpiryAction::Retain => types::PostExpiryAction::Retain,
+        PostExpiryAction::Delete => types::PostExpiryAction::Delete,
+    }
 }
 
 fn texts<'a>(arena: &'a Bump, texts: &'a [String]) -> &'a [&'a str] {

@@ -4,8 +4,8 @@
 //! What the gateway has no field for stays out: Tyk keeps secrets of other ways to authenticate there.
 
 use super::bindings::stile::plugin::types;
-use super::lower::{quota, rate};
-use crate::model::session::{AccessRight, AllowedUrl, PostExpiryAction, Session};
+use super::lower::{post_expiry_action, quota, rate};
+use crate::model::session::{AccessRight, AllowedUrl, Session};
 
 /// The session as it is kept.
 pub fn session(session: &Session) -> types::SessionResult {
@@ -30,10 +30,7 @@ pub fn session(session: &Session) -> types::SessionResult {
         inactive: session.inactive,
         lifetime_seconds: session.lifetime_seconds,
         id_extractor_deadline: session.id_extractor_deadline,
-        post_expiry_action: match session.post_expiry_action {
-            PostExpiryAction::Retain => types::PostExpiryAction::Retain,
-            PostExpiryAction::Delete => types::PostExpiryAction::Delete,
-        },
+        post_expiry_action: post_expiry_action(session.post_expiry_action),
         post_expiry_grace_period: session.post_expiry_grace_period,
         data_expires: session.data_expires,
         detailed_recording: session.detailed_recording,
