@@ -45,3 +45,11 @@ kill rounds="100": plugins
 # Very many exchanges of a plugin while callers use it: no request fails or sees two versions, memory does not grow
 swaps swaps="10000":
     cargo run --release --package stile-tests --example swaps -- {{ swaps }}
+
+# From a plugin's file to the first request it answers: small and large, compiled and cached, and what others wait meanwhile
+loads: plugins
+    cargo run --release --package stile-tests --example loads
+
+# A thousand APIs with three of twenty plugins each: start, memory, requests a second
+many: plugins
+    cargo run --release --package stile-tests --example many

@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use stile_tests::{Gateway, api, guest, plugin, resident_kib};
-use tokio::net::{TcpListener, TcpStream};
+use stile_tests::{Gateway, Line, api, guest, plugin, resident_kib};
+use tokio::net::TcpListener;
 
 const CALLERS: usize = 8;
 /// Before every so many swaps the file is broken for a while.
@@ -51,7 +50,7 @@ async fn swaps(total: u64, upstream: SocketAddr) -> ExitCode {
     let callers = (0..CALLERS).map(|_| call(gateway.address, tally.clone()));
     let swapping = async {
         println!("{:>7} {:>9} {:>6} {:>8} {:>12}", "swaps", "requests", "wrong", "RSS MiB", "median ms");
-        let mut line = connect(gateway.address).await;
+        let mut line = Line::to(gateway.address).await;
         let (mut first, mut last, mut times) = (0, 0, Vec::new());
         for swap in 1..=total {
             if swap % BROKEN_EVERY == 0 {
@@ -111,7 +110,7 @@ struct Tally {
 
 /// Sends one request after the other.
 async fn call(address: SocketAddr, tally: Rc<Tally>) {
-    let mut line = connect(address).await;
+    let mut line = Line::to(address).await;
     while !tally.is_over.get() {
         tally.done.set(tally.done.get() + 1);
         if let Err(reason) = exchange(&mut line).await {
@@ -119,27 +118,16 @@ async fn call(address: SocketAddr, tally: Rc<Tally>) {
             if tally.reasons.borrow().len() < 20 {
                 tally.reasons.borrow_mut().push(reason);
             }
-            line = connect(address).await;
+            line = Line::to(address).await;
         }
     }
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Empty<Bytes>> {
-    let stream = TcpStream::connect(address).await.expect("the gateway listens");
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
-    tokio::task::spawn_local(connection);
-    sender
-}
-
 /// The version that one request was handled by, on both ways.
-async fn exchange(line: &mut SendRequest<Empty<Bytes>>) -> Result<String, String> {
-    let request = Request::get("/mark/").header("host", "swaps").body(Empty::new()).expect("a request");
-    line.ready().await.map_err(|error| error.to_string())?;
-    let response = line.send_request(request).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let version = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (way_in, way_out) = (version("x-version-in"), version("x-version-out"));
-    response.into_body().collect().await.map_err(|error| error.to_string())?;
+async fn exchange(line: &mut Line) -> Result<String, String> {
+    let reply = line.get("/mark/").await.map_err(|error| error.to_string())?;
+    let version = |name| reply.header(name).map(str::to_owned);
+    let (status, way_in, way_out) = (reply.status(), version("x-version-in"), version("x-version-out"));
     match (way_in, way_out) {
         (Some(way_in), Some(way_out)) if status == 200 && way_in == way_out => Ok(way_in),
         versions => Err(format!("status {status}, versions {versions:?}")),
