@@ -126,12 +126,21 @@ impl Store {
     }
 
     /// Counts a request in this process alone: the fall-back for a store that is away. A quota goes on from what the store
-    /// said last; rates begin anew.
+    /// said last; rates begin anew. Where the store is a file that cannot be written, rates go on as well, and what is used
+    /// is written down as soon as it can be.
     ///
     /// # Errors
     /// There is no room for another counter.
     pub fn take_locally(&self, take: &Take) -> Result<Verdict, StoreError> {
         self.0.numbers.local.fetch_add(1, Ordering::Relaxed);
+        if let Some(counters) = self.0.backend.counters() {
+            match counters.take_unwritten(take, self.now_us())? {
+                Taken::Decided(verdict) => return Ok(verdict),
+                // What is in the file only is counted apart until it can be read.
+                Taken::Load(ticket) => counters.not_loaded(&ticket),
+                Taken::Wait(_) => {}
+            }
+        }
         match self.0.local.take(take, self.now_us(), &|_| false)? {
             Taken::Decided(verdict) => Ok(verdict),
             Taken::Wait(_) | Taken::Load(_) => Err(StoreError::Busy),

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Numbers;
 use super::counters::Counters;
 use super::embedded::Embedded;
@@ -12,7 +10,7 @@ use super::event::{Event, Events};
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
 use super::memory::Memory;
-use super::record::{Cursor, Delete, Page, Table, Write, Written};
+use super::record::{Cursor, Delete, Entry, Page, Table, Write, Written};
 use super::redis::Redis;
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
@@ -68,11 +66,11 @@ impl Backend {
         }
     }
 
-    pub(super) async fn read(&self, table: Table, key: &str, clock: &Clock) -> Result<Option<Bytes>, StoreError> {
+    pub(super) async fn read(&self, table: Table, key: &str, clock: &Clock) -> Result<Option<Entry>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.read(table, key, clock.now_ms())),
             Self::Embedded(embedded) => embedded.read(table, key, clock.now_ms()).await,
-            Self::Redis(redis) => redis.read(table, key).await,
+            Self::Redis(redis) => redis.read(table, key, clock).await,
         }
     }
 

@@ -126,7 +126,10 @@ impl SessionCache {
         let mut shard = self.0.shard(key);
         let shard = &mut *shard;
         let entry = shard.found.get(key).or_else(|| shard.absent.get(key))?;
-        self.0.is_younger(entry, self.0.settings.away_age_max).then(|| entry.value.clone())
+        self.0.is_younger(entry, self.0.settings.away_age_max).then(|| {
+            let now_ms = self.0.store.0.clock.now_ms();
+            entry.value.clone().filter(|stored| !stored.has_ended(now_ms))
+        })
     }
 
     /// What was counted.
@@ -162,7 +165,8 @@ impl Shared {
         }
         let epoch = shard.epoch;
         if let Some(entry) = shard.found.get(key) {
-            let is_fresh = entry.epoch == epoch && self.is_younger(entry, self.settings.age_max);
+            let has_ended = entry.value.as_ref().is_some_and(|stored| stored.has_ended(self.store.0.clock.now_ms()));
+            let is_fresh = !has_ended && entry.epoch == epoch && self.is_younger(entry, self.settings.age_max);
             return is_fresh.then(|| entry.value.clone());
         }
         let entry = shard.absent.get(key)?;

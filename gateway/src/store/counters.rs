@@ -136,6 +136,16 @@ impl Counters {
     /// `write` sends a line to the journal and says whether it could. It is called under a lock: lines of one quota must
     /// come there in the order in which they were made.
     pub(super) fn take(&self, take: &Take, now_us: u64, write: WriteLine<'_>) -> Result<Taken, StoreError> {
+        self.take_in(self.block, take, now_us, write)
+    }
+
+    /// The same while the journal cannot be written: what is in memory goes on, and is written down when it can be again. A
+    /// crash before that forgets it.
+    pub(super) fn take_unwritten(&self, take: &Take, now_us: u64) -> Result<Taken, StoreError> {
+        self.take_in(None, take, now_us, &|_| false)
+    }
+
+    fn take_in(&self, block: Option<u64>, take: &Take, now_us: u64, write: WriteLine<'_>) -> Result<Taken, StoreError> {
         take.check()?;
         let rates: SmallVec<[String; 4]> = take.rates.iter().map(RateUse::name).collect();
         let mut names: Names<'_> = rates.iter().map(|name| (&**name, self.shard_of(name))).collect();
@@ -166,7 +176,7 @@ impl Counters {
         let mut allowance = Allowance::default();
         if let (Some(used), Some((name, shard))) = (&take.quota, names.last()) {
             let quota = held.shard(*shard).quota(name)?;
-            match quota.take(&used.owner, &used.limit, now_us / 1_000, self.block, write) {
+            match quota.take(&used.owner, &used.limit, now_us / 1_000, block, write) {
                 quota::Step::Taken => {}
                 quota::Step::Exceeded => return Ok(Taken::Decided(Verdict::QuotaExceeded(quota.state(&used.limit)))),
                 quota::Step::Busy => return Err(StoreError::Busy),

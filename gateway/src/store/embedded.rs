@@ -14,7 +14,6 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::file::File;
@@ -24,7 +23,7 @@ use super::error::{OpenError, StoreError, StoreTrouble};
 use super::event::Events;
 use super::kv::values::Values;
 use super::limit::{Owner, QuotaState, Take, Verdict};
-use super::record::{Cursor, Delete, Page, Table, Write, Written};
+use super::record::{Cursor, Delete, Entry, Page, Table, Write, Written};
 use super::writes::Writes;
 use crate::clock::Clock;
 use crate::model::limit::QuotaLimit;
@@ -102,7 +101,7 @@ impl Embedded {
         self.writes.trouble()
     }
 
-    pub(super) async fn read(&self, table: Table, key: &str, now_ms: u64) -> Result<Option<Bytes>, StoreError> {
+    pub(super) async fn read(&self, table: Table, key: &str, now_ms: u64) -> Result<Option<Entry>, StoreError> {
         let key = key.to_owned();
         self.reading(move |file| file.read(table, &key, now_ms)).await
     }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use super::counters::{Counters, Taken};
 use super::error::StoreError;
 use super::kv::values::Values;
@@ -41,8 +39,8 @@ impl Memory {
         }
     }
 
-    pub(super) fn read(&self, table: Table, key: &str, now_ms: u64) -> Option<Bytes> {
-        self.lock(table).get(key).filter(|entry| entry.is_live(now_ms)).map(|entry| entry.value.clone())
+    pub(super) fn read(&self, table: Table, key: &str, now_ms: u64) -> Option<Entry> {
+        self.lock(table).get(key).filter(|entry| entry.is_live(now_ms)).cloned()
     }
 
     pub(super) fn write(&self, write: &Write, now_ms: u64) -> Result<Written, StoreError> {

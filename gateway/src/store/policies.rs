@@ -17,8 +17,8 @@ impl Store {
     /// The store is away, or what it keeps is no policy.
     pub async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         let read = self.0.backend.read(Table::Policies, id.as_str(), &self.0.clock).await;
-        let Some(bytes) = self.counted(read)? else { return Ok(None) };
-        let read = tyk::policy::read(id.clone(), &bytes);
+        let Some(entry) = self.counted(read)? else { return Ok(None) };
+        let read = tyk::policy::read(id.clone(), &entry.value);
         read.map(Some).map_err(|error| StoreError::corrupt(id.as_str(), error))
     }
 

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::Value;
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use self::link::Link;
@@ -25,7 +24,7 @@ use super::Numbers;
 use super::error::{OpenError, StoreError, StoreTrouble};
 use super::event::{Event, Events};
 use super::limit::{Allowance, Owner, QuotaState, RateState, RateUse, Take, Verdict};
-use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write, Written};
+use super::record::{Cursor, Delete, Entry, Life, OnlyIf, Page, Table, Write, Written};
 use crate::clock::Clock;
 use crate::model::key::KeyHash;
 use crate::model::limit::{Algorithm, QuotaLimit};
@@ -56,14 +55,25 @@ impl Redis {
         self.link.trouble()
     }
 
-    pub(super) async fn read(&self, table: Table, key: &str) -> Result<Option<Bytes>, StoreError> {
+    pub(super) async fn read(&self, table: Table, key: &str, clock: &Clock) -> Result<Option<Entry>, StoreError> {
         let question = match table {
-            Table::Sessions => Question::command("GET", true).arg(session_key(key)),
+            Table::Sessions => Question::script(Script::Read, true).key(session_key(key)),
             Table::Policies => Question::command("HGET", true).arg(POLICIES).arg(key),
         };
-        match self.link.ask(question).await? {
+        // A policy has no end, and its answer no second part.
+        let (value, life_ms) = match self.link.ask(question).await? {
+            Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+                Ok([value, Value::Int(life_ms)]) => (value, life_ms),
+                _ => return Err(unexpected()),
+            },
+            value => (value, -1),
+        };
+        match value {
             Value::Nil => Ok(None),
-            Value::BulkString(bytes) => Ok(Some(bytes.into())),
+            Value::BulkString(bytes) => {
+                let expires_ms = u64::try_from(life_ms).ok().map(|life| clock.now_ms().saturating_add(life));
+                Ok(Some(Entry { value: bytes.into(), expires_ms }))
+            }
             _ => Err(unexpected()),
         }
     }

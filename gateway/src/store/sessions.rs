@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Store;
 use super::error::StoreError;
 use super::event::Event;
-use super::record::{Cursor, Delete, Life, OnlyIf, Page, Table, Write};
+use super::record::{Cursor, Delete, Entry, Life, OnlyIf, Page, Table, Write};
 use super::share::Share;
 use crate::model::edit_rules::{EditRefused, EditRules};
 use crate::model::key::KeyHash;
@@ -23,11 +23,20 @@ pub struct Stored {
     pub session: Arc<Session>,
     /// What [`Store::update_session`] compares.
     pub version: Version,
+    /// When it goes by itself, in milliseconds since 1970; `None` where it is kept until it is deleted.
+    pub ends_ms: Option<u64>,
 }
 
 /// The very bytes that were read: an update is made only while they are still what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(Bytes);
+
+impl Stored {
+    /// Whether it is gone by now, whoever still holds it.
+    pub(super) fn has_ended(&self, now_ms: u64) -> bool {
+        self.ends_ms.is_some_and(|ends| ends <= now_ms)
+    }
+}
 
 /// What became of edits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +56,13 @@ impl Store {
     /// The store is away, or what it keeps is no session.
     pub async fn session(&self, key: &KeyHash) -> Result<Option<Stored>, StoreError> {
         let read = self.0.backend.read(Table::Sessions, key.as_str(), &self.0.clock).await;
-        let Some(bytes) = self.counted(read)? else { return Ok(None) };
+        let Some(Entry { value: bytes, expires_ms }) = self.counted(read)? else { return Ok(None) };
         let session = if bytes.len() > self.0.record_bytes_max {
             Err(StoreError::corrupt(key.as_str(), "it is larger than `record_bytes_max`"))
         } else {
             tyk::session::read(&bytes).map_err(|error| StoreError::corrupt(key.as_str(), error))
         };
-        Ok(Some(Stored { session: Arc::new(session?), version: Version(bytes) }))
+        Ok(Some(Stored { session: Arc::new(session?), version: Version(bytes), ends_ms: expires_ms }))
     }
 
     /// Keeps a session unless there is one; whether it was kept. Quota that was used under the key stays used.
@@ -144,7 +153,8 @@ impl Store {
         let event = Event::SessionDeleted(key.clone());
         let delete = Delete { table: Table::Sessions, key: key.as_str().into(), event: event.clone() };
         let deleted = self.counted(self.0.backend.delete(delete, &self.0.clock).await);
-        // Also where nobody knows whether it was: one who reads again knows.
+        // Also where nobody knows whether it was, or it was not asked: one who reads again knows, and a key that somebody
+        // wants gone is not served from memory because the store is away.
         if deleted != Ok(false) {
             self.0.events.tell(event);
         }

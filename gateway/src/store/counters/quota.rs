@@ -14,7 +14,7 @@ use crate::store::limit::{Owner, QuotaState};
 /// What was used of a quota.
 pub(super) struct QuotaCount {
     used: u64,
-    /// What the journal says was used: `used` at least.
+    /// What the journal says was used: `used` at least, but for what was used while it could not be written.
     reserved: u64,
     /// When it renews; `None` where it has not begun, or never does.
     renews_ms: Option<u64>,
@@ -99,17 +99,18 @@ impl QuotaCount {
         write: &dyn Fn(Reserve) -> bool,
     ) -> Step {
         if !self.has_begun || self.is_over(now_ms, limit) {
-            self.begin(0, block.is_none(), limit.renewal_ms().map(|renewal| now_ms.saturating_add(renewal)));
+            self.begin(0, self.is_unwritten(), limit.renewal_ms().map(|renewal| now_ms.saturating_add(renewal)));
         }
         if self.used >= limit.max() {
             return Step::Exceeded;
         }
+        let is_at_once = block.is_none();
         let block = block.map_or(0, |block| block.min(limit.max() / 20).max(1));
-        if self.used < self.reserved {
+        if self.used < self.reserved || is_at_once {
             self.used += 1;
             self.is_copy = false;
             // Reserved ahead when half of it is used, so that callers rarely wait. Never more than a block ahead.
-            let is_short = self.reserved - self.used <= block / 2 && self.reserved < limit.max();
+            let is_short = self.reserved.saturating_sub(self.used) <= block / 2 && self.reserved < limit.max();
             if is_short && block > 1 {
                 self.reserve(owner, limit, block, write);
             }
@@ -186,7 +187,7 @@ impl QuotaCount {
     }
 
     pub(super) fn set(&mut self, owner: &Owner, used: Option<(u64, &QuotaLimit)>, now_ms: u64) -> Kept {
-        let is_unwritten = self.reserved == u64::MAX;
+        let is_unwritten = self.is_unwritten();
         self.is_copy = false;
         match used {
             None => {
@@ -206,11 +207,13 @@ impl QuotaCount {
         Kept { owner: owner.as_str().into(), used, renews_ms: self.renews_ms }
     }
 
-    /// Takes over what another store counted. It knows best, but does not take back what is known here of the same time.
+    /// Takes over what another store counted. It knows best, but does not take back what is known here of the same time. One
+    /// that never renews has no times: there the store is believed, unless something was used here that it does not know.
     pub(super) fn note(&mut self, state: &QuotaState) {
         let used = state.max.saturating_sub(state.remaining);
         let is_same = self.has_begun && same_renewal(self.renews_ms, state.renews_ms);
-        self.used = if is_same { self.used.max(used) } else { used };
+        let is_believed = !is_same || (state.renews_ms.is_none() && self.is_copy);
+        self.used = if is_believed { used } else { self.used.max(used) };
         self.is_copy = self.used == used;
         (self.has_begun, self.renews_ms) = (true, state.renews_ms);
     }
@@ -237,8 +240,13 @@ impl QuotaCount {
     }
 
     pub(super) fn settled(&self, owner: &str) -> Option<Kept> {
-        let is_ahead = self.has_begun && self.reserved != u64::MAX && (self.used < self.reserved || self.is_unsure);
-        is_ahead.then(|| Kept { owner: owner.into(), used: Some(self.used), renews_ms: self.renews_ms })
+        let is_other = self.has_begun && !self.is_unwritten() && (self.used != self.reserved || self.is_unsure);
+        is_other.then(|| Kept { owner: owner.into(), used: Some(self.used), renews_ms: self.renews_ms })
+    }
+
+    /// Whether there is no journal.
+    const fn is_unwritten(&self) -> bool {
+        self.reserved == u64::MAX
     }
 
     pub(super) const fn failures(&self) -> u64 {

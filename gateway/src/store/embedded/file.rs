@@ -56,11 +56,11 @@ impl File {
         &self.path
     }
 
-    pub(super) fn read(&self, table: Table, key: &str, now_ms: u64) -> Result<Option<Bytes>, redb::Error> {
+    pub(super) fn read(&self, table: Table, key: &str, now_ms: u64) -> Result<Option<Entry>, redb::Error> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(records(table))?;
             let entry = table.get(key)?.and_then(|value| unpack(value.value()));
-            Ok(entry.filter(|entry| entry.is_live(now_ms)).map(|entry| entry.value))
+            Ok(entry.filter(|entry| entry.is_live(now_ms)))
         })
     }
 

@@ -7,6 +7,7 @@ use redis::Cmd;
 /// The scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
+    Read,
     Take,
     Refund,
     Quota,
@@ -55,7 +56,7 @@ impl Question {
     pub(super) const fn is_write(&self) -> bool {
         match self.name {
             // These read, too.
-            What::Script(Script::Kv | Script::Quota) | What::Command(_) => !self.may_repeat,
+            What::Script(Script::Read | Script::Kv | Script::Quota) | What::Command(_) => !self.may_repeat,
             What::Script(_) => true,
         }
     }
@@ -89,6 +90,7 @@ impl Question {
 impl Script {
     const fn code(self) -> &'static str {
         match self {
+            Self::Read => include_str!("read.lua"),
             Self::Take => concat!(include_str!("numbers.lua"), include_str!("take.lua")),
             Self::Refund => concat!(include_str!("numbers.lua"), include_str!("refund.lua")),
             Self::Quota => include_str!("quota.lua"),
@@ -113,8 +115,9 @@ impl Script {
     }
 
     fn hash(self) -> &'static str {
-        static HASHES: LazyLock<[redis::Script; 9]> = LazyLock::new(|| {
+        static HASHES: LazyLock<[redis::Script; 10]> = LazyLock::new(|| {
             let scripts = [
+                Script::Read,
                 Script::Take,
                 Script::Refund,
                 Script::Quota,
@@ -127,8 +130,9 @@ impl Script {
             ];
             scripts.map(|script| redis::Script::new(script.code()))
         });
-        let [take, refund, quota, write, delete, kv, keep, enter, leave] = &*HASHES;
+        let [read, take, refund, quota, write, delete, kv, keep, enter, leave] = &*HASHES;
         match self {
+            Self::Read => read,
             Self::Take => take,
             Self::Refund => refund,
             Self::Quota => quota,

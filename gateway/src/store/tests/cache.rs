@@ -90,6 +90,21 @@ async fn what_is_old_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_session_whose_life_is_over_is_gone_from_memory_too() {
+    let (store, cache, clock) = cached(CacheSettings::default()).await;
+    let key = KeyHash::of("short");
+    store.replace_session(&key, &Session::default(), Life::Millis(2_000)).await.expect("it is there");
+    assert_eq!(alias(&cache, &key).await.as_deref(), Some(""));
+    clock.advance(Duration::from_millis(1_999));
+    assert_eq!(alias(&cache, &key).await.as_deref(), Some(""));
+    assert_eq!(reads(&cache), 1);
+
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(cache.last_known(&key), Some(None), "while the store is away");
+    assert_eq!(alias(&cache, &key).await, None);
+}
+
+#[tokio::test]
 async fn when_news_were_lost_everything_is_read_again_and_the_last_known_stays_known() {
     let (store, cache, clock) = cached(CacheSettings::default()).await;
     let key = KeyHash::of("a");

@@ -112,6 +112,8 @@ pub(super) async fn a_session_ends_with_its_life(bench: &Bench) {
     store.replace_session(&key, &session("a"), Life::Millis(60_000)).await.expect("it is there");
     store.replace_session(&kept, &session("b"), Life::Millis(60_000)).await.expect("it is there");
     let read = store.session(&kept).await.expect("it is there").expect("it lives");
+    let left = read.ends_ms.expect("it ends").saturating_sub(bench.clock.now_ms());
+    assert!((59_000..=60_000).contains(&left), "{left}");
     bench.advance(Duration::from_secs(30)).await;
     // An update does not make a life longer, a replacement may.
     assert!(matches!(store.update_session(&kept, &session("c"), Life::Kept, &read.version).await, Ok(Some(_))));

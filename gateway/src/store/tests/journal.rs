@@ -12,6 +12,7 @@ use crate::model::key::KeyHash;
 use crate::model::limit::Algorithm;
 use crate::model::store::StoreLimits;
 use crate::store::counters::{Counters, Kept, Reserve, Taken, Ticket};
+use crate::store::limit::QuotaState;
 use crate::store::{Owner, Share, StoreError, Take, Verdict};
 
 const START_MS: u64 = 1_795_395_600_000;
@@ -294,4 +295,45 @@ fn rates_of_a_share_leave_the_counters_of_others_alone() {
     assert_eq!(counters.len(), 1_500);
     // What is over gives its place back.
     assert_eq!(flood(&two, START_MS + 2_000), 600);
+}
+
+#[test]
+fn what_cannot_be_written_down_is_counted_all_the_same() {
+    let counters = counters();
+    let owner = Owner::session(&KeyHash::of("one"), None);
+    let take = Take { quota: Some(quota(&owner, 10, 60)), ..Take::default() };
+    let Ok(Taken::Load(ticket)) = counters.take(&take, START_MS * 1_000, &|_| false) else {
+        panic!("it is read first")
+    };
+    counters.loaded(&ticket, None);
+    assert!(matches!(counters.take(&take, START_MS * 1_000, &|_| false), Err(StoreError::Busy)));
+
+    for _ in 0..10 {
+        let taken = counters.take_unwritten(&take, START_MS * 1_000);
+        assert!(matches!(taken, Ok(Taken::Decided(Verdict::Allowed(_)))));
+    }
+    let taken = counters.take_unwritten(&take, START_MS * 1_000);
+    assert!(matches!(taken, Ok(Taken::Decided(Verdict::QuotaExceeded(_)))));
+
+    // And when it can be written again, it is not forgotten.
+    let taken = counters.take(&take, START_MS * 1_000, &|_| true);
+    assert!(matches!(taken, Ok(Taken::Decided(Verdict::QuotaExceeded(_)))));
+    assert_eq!(counters.settled().first().and_then(|kept| kept.used), Some(10));
+}
+
+#[test]
+fn a_quota_that_another_gateway_reset_is_not_held_against_its_caller() {
+    let counters = Counters::new(&StoreLimits::default(), None);
+    let owner = Owner::session(&KeyHash::of("one"), None);
+    let never_renewing = quota(&owner, 3, 0);
+    let take = Take { quota: Some(never_renewing.clone()), ..Take::default() };
+    let told = |remaining| QuotaState { max: 3, remaining, renews_ms: None };
+    counters.note_quota(&take, &told(0), START_MS);
+    counters.note_quota(&take, &told(2), START_MS);
+    assert_eq!(counters.quota_state(&owner, &never_renewing.limit, START_MS).map(|state| state.remaining), Some(2));
+
+    // What was used here while the store was away stays used.
+    assert!(matches!(counters.take(&take, START_MS * 1_000, &|_| false), Ok(Taken::Decided(Verdict::Allowed(_)))));
+    counters.note_quota(&take, &told(2), START_MS);
+    assert_eq!(counters.quota_state(&owner, &never_renewing.limit, START_MS).map(|state| state.remaining), Some(1));
 }
