@@ -28,6 +28,17 @@ pub enum Away {
     Deny,
 }
 
+impl Away {
+    /// As the configuration writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// The kind of store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum StoreKind {

@@ -12,6 +12,7 @@ use crate::model::api::{RateHeaders, Rates};
 use crate::model::limit::QuotaLimit;
 use crate::model::store::Away;
 use crate::store::{Allowance, Owner, QuotaUse, RateUse, Take, Verdict};
+use crate::telemetry::flood::Flood;
 
 /// What of an allowance an answer tells.
 #[derive(Debug)]
@@ -89,16 +90,26 @@ async fn count(take: &Take, exchange: &Exchange) -> Result<Option<Verdict>, Reje
     match core.store.take(take).await {
         Ok(verdict) => {
             core.store_answered();
+            if let Some(untold) = UNCOUNTED.end(|| core.clock.now_ms()) {
+                tracing::info!(untold, "limits are counted by the store again");
+            }
             Ok(Some(verdict))
         }
-        Err(error) if error.is_away() => match core.away {
-            Away::Allow => Ok(None),
-            Away::Local => core.store.take_locally(take).map(Some).map_err(Reject::Store),
-            Away::Deny => Err(Reject::Store(error)),
-        },
+        Err(error) if error.is_away() && core.away != Away::Deny => {
+            if let Some(requests) = UNCOUNTED.begin(core.clock.now_ms()) {
+                let away = core.away.as_str();
+                tracing::warn!(requests, %error, away, "limits are not counted by the store, but as `store.away` says");
+            }
+            match core.away {
+                Away::Allow => Ok(None),
+                Away::Local | Away::Deny => core.store.take_locally(take).map(Some).map_err(Reject::Store),
+            }
+        }
         Err(error) => Err(Reject::Store(error)),
     }
 }
+
+static UNCOUNTED: Flood = Flood::new();
 
 /// What a request counts against.
 struct Uses {

@@ -30,7 +30,8 @@ struct Right {
     versions: Vec<String>,
     /// `None` allows every path.
     urls: Option<Vec<Url>>,
-    endpoints: Vec<Endpoint>,
+    /// An error where one of them cannot be used: what it limits would have no limit.
+    endpoints: Result<Vec<Endpoint>, RateInvalid>,
     /// `None` leaves it to the session.
     rate: Option<Result<Pace, RateInvalid>>,
     /// `None` leaves it to the session; `Some(None)` is no limit.
@@ -128,7 +129,8 @@ impl Rights {
     /// Makes a session's rights ready. `patterns` is shared by all sessions, as most have theirs from the same policies.
     ///
     /// What cannot be used grants nothing and is told in [`Rights::problems`]: a pattern that is no regular expression, or
-    /// more than 1,000 patterns or 64 KiB of them in one session.
+    /// more than 1,000 patterns or 64 KiB of them in one session. Where the pattern is of an endpoint's rate, the right to the
+    /// API as a whole grants nothing.
     pub fn of(session: &Session, patterns: &Patterns) -> Self {
         let mut budget = Budget::default();
         let mut problems = Vec::new();
@@ -181,7 +183,12 @@ impl Rights {
     pub fn limits_for(&self, call: &Call<'_>) -> Result<Limits, Denied> {
         let right = self.right(call.api)?;
         let of_right = right.and_then(|right| right.rate.as_ref()).unwrap_or(&self.rate);
-        let endpoint = right.and_then(|right| right.endpoints.iter().find(|endpoint| endpoint.takes(call)));
+        let endpoints = match right.map(|right| &right.endpoints) {
+            Some(Ok(endpoints)) => endpoints.as_slice(),
+            Some(Err(RateInvalid)) => return Err(Denied::RateInvalid),
+            None => &[],
+        };
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.takes(call));
         let pace = endpoint.map_or(of_right, |endpoint| &endpoint.rate).map_err(|RateInvalid| Denied::RateInvalid)?;
         let name = endpoint.map(|endpoint| Arc::clone(&endpoint.name));
         Ok(Limits {
@@ -209,11 +216,13 @@ impl Right {
             .filter_map(|url| Some(Url { pattern: pattern(&url.url)?, methods: url.methods.clone() }));
         // A list of which nothing can be used allows nothing.
         let urls = if right.allowed_urls.is_empty() { None } else { Some(urls.collect()) };
-        let endpoints = right.endpoints.iter().filter_map(|endpoint| {
-            Some(Endpoint {
-                pattern: pattern(&endpoint.path)?,
-                method: endpoint.method.clone(),
-                name: format!("{} {}", endpoint.method, endpoint.path).into(),
+        let endpoints = right.endpoints.iter().map(|endpoint| {
+            // A limit is not lost to a small letter.
+            let method = endpoint.method.to_ascii_uppercase();
+            Ok(Endpoint {
+                pattern: pattern(&endpoint.path).ok_or(RateInvalid)?,
+                name: format!("{method} {}", endpoint.path).into(),
+                method,
                 rate: Pace::of(&endpoint.rate),
             })
         });

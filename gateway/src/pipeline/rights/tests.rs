@@ -182,6 +182,23 @@ fn a_rate_that_cannot_be_counted_denies_where_it_counts() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_be_limited_denies_the_api() {
+    let endpoint = |method: &str, path: &str| EndpointLimit {
+        path: path.to_owned(),
+        method: method.to_owned(),
+        rate: rate(1.0, 60.0),
+    };
+    let broken = AccessRight { endpoints: vec![endpoint("GET", "/x("), endpoint("GET", "/y")], ..right("a") };
+    let some = rights(&session(vec![broken]));
+    assert_eq!(some.limits_for(&call("GET", "/a/y")), Err(Denied::RateInvalid));
+    assert_eq!(some.problems().len(), 1);
+
+    let small = AccessRight { endpoints: vec![endpoint("get", "/x")], ..right("a") };
+    let found = limits(&session(vec![small]), "GET", "/a/x").endpoint_rate.expect("it counts");
+    assert_eq!(&*found.name, "GET /x");
+}
+
+#[test]
 fn throttling_is_bounded() {
     let check = |interval: f64, retries: i32, expected: Option<(u64, u32)>| {
         let rate = Rate { throttle_interval: interval, throttle_retries: retries, ..rate(1.0, 1.0) };
