@@ -82,9 +82,25 @@ pub(super) fn id(text: &str, place: &Place, claims: &mut Claims, report: &mut Re
     Some(id)
 }
 
-/// APIs that are not there.
+/// What is allowed and may not be what was meant: APIs that are not there, limits that bound nothing.
 pub(super) fn check(policies: &[(Place, Policy)], apis: Option<&BTreeSet<&str>>, report: &mut Report) {
     for (place, policy) in policies {
+        let depths = policy.access_rights.iter().filter_map(|right| right.max_query_depth);
+        if depths.chain([policy.max_query_depth]).any(|depth| depth > 0) {
+            report.warn(
+                place,
+                "`max_query_depth` is kept and shown, and bounds nothing",
+                "queries of GraphQL are not read here",
+            );
+        }
+        for right in policy.access_rights.iter().filter(|right| is_overruled(policy, right)) {
+            let message = format!("its own limits for `{}` are below the policy's", right.api_id.escape_debug());
+            report.warn(
+                place,
+                message,
+                "the highest counts: with `partitions: [per_api]` each API has those of its own",
+            );
+        }
         for right in &policy.access_rights {
             if apis.is_some_and(|apis| !apis.contains(right.api_id.as_str())) {
                 let message = format!("no API has the id `{}`", right.api_id.escape_debug());
@@ -94,9 +110,17 @@ pub(super) fn check(policies: &[(Place, Policy)], apis: Option<&BTreeSet<&str>>,
     }
 }
 
-/// Whether a rate of a policy can be counted.
-pub(super) fn is_countable(rate: &Rate) -> bool {
-    RateLimit::of(rate).is_ok()
+/// Whether a right has a limit of its own that never counts, because the policy's is higher.
+fn is_overruled(policy: &Policy, right: &AccessRight) -> bool {
+    let Partitions { quota, rate_limit, acl, complexity, per_api } = policy.partitions;
+    let is_whole = !(quota || rate_limit || acl || complexity);
+    let is_above = |policy: f64, own: f64| policy < 0.0 || (own > 0.0 && policy > own);
+    let by_second = |rate: &Rate| rate.requests / rate.per_seconds.max(f64::MIN_POSITIVE);
+    let rate = right.rate.as_ref().filter(|own| (is_whole || rate_limit) && own.requests > 0.0);
+    let quotas = right.quota.as_ref().filter(|own| (is_whole || quota) && own.max > 0);
+    let is_rate_below = rate.is_some_and(|own| is_above(by_second(&policy.rate), by_second(own)));
+    let is_quota_below = quotas.is_some_and(|own| policy.quota.max < 0 || policy.quota.max > own.max);
+    !per_api && (is_rate_below || is_quota_below)
 }
 
 struct Flagged<'r> {
@@ -137,7 +161,7 @@ fn rate(raw: raw::Rate, place: &Place, report: &mut Flagged<'_>) -> Rate {
     };
     if raw.requests == 0 {
         report.error(&place.key("requests"), "0 would mean no limit", "write -1 for any number of requests");
-    } else if !is_countable(&rate) {
+    } else if RateLimit::of(&rate).is_err() {
         report.error(place, "cannot be counted", "such as `{ requests: 100, per_seconds: 60 }`");
     }
     rate

@@ -174,6 +174,10 @@ fn reading(raw: &IdExtractor, place: &Place, report: &mut Report) -> Option<Read
         With::Value => Some(Reading::Value),
         With::Regex => {
             let text = given("regex", &raw.regex, report)?;
+            if text.is_empty() {
+                report.error(&place.key("regex"), "is empty: its match is never an ID", REGEX_HINT);
+                return None;
+            }
             let pattern = Pattern::new(&text, raw.regex_match_index.unwrap_or_default());
             pattern
                 .map_err(|e| report.invalid(&place.key("regex"), &text, "a regular expression", e, REGEX_HINT))
@@ -304,6 +308,7 @@ mod tests {
         check("{ from: header, name: 'a b' }", "name: `a b` is not the name of a header field");
         check("{ from: cookie, name: 'a=b' }", "name: `a=b` is not the name of a cookie");
         check("{ from: body, name: a, with: regex, regex: a }", "name: is not used with `from: body`");
+        check("{ from: header, with: regex, regex: '' }", "regex: is empty: its match is never an ID");
         check("{ from: header, with: regex }", ": `regex` is missing | `with: regex` needs it");
         check("{ from: header, regex: a }", "regex: is not used | it belongs to `with: regex`");
         check("{ from: header, regex_match_index: 1 }", "regex_match_index: is not used");

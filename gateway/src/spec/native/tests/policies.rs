@@ -84,6 +84,15 @@ fn what_is_wrong_with_a_policy_is_told() {
         "metadata: { rate_limit_pattern: $tyk_meta.team }",
         &["warning policies[0]: `rate_limit_pattern` in its metadata is not read: each session is counted by itself"],
     );
+    check("max_query_depth: 5", &["warning policies[0]: `max_query_depth` is kept and shown, and bounds nothing"]);
+    let overruled = &["warning policies[0]: its own limits for `x` are below the policy's"];
+    check("quota: { requests: 9 }, access: { x: { quota: { requests: 8 } } }", overruled);
+    check(
+        "rate: { requests: 9, per_seconds: 60 }, access: { x: { rate: { requests: 8, per_seconds: 60 } } }",
+        overruled,
+    );
+    check("access: { x: { quota: { requests: 8 } } }", &[]);
+    check("partitions: [per_api], quota: { requests: 9 }, access: { x: { quota: { requests: 8 } } }", &[]);
     check("access: { y: {} }", &["warning policies[0]: no API has the id `y`"]);
     check_in(&folder("policies: [ { id: '' } ]"), &["error policies[0].id: `` is not an id"]);
     check_in(&folder("policies: [ { id: a }, { id: a } ]"), &["error policies[1]: `a` is the id of another policy"]);
