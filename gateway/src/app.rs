@@ -441,7 +441,7 @@ fn control(
             secret
         }
     };
-    let live = live.clone();
+    let (live, by_api) = (live.clone(), live.clone());
     let loaded = Loaded { live: live.clone(), reloader: reloader.cloned() };
     Ok(Control {
         store: store.clone(),
@@ -454,6 +454,7 @@ fn control(
             let snapshot = live.snapshot();
             Some(snapshot.plan(id)?.api.organisation.clone())
         }),
+        identity: Arc::new(move |api, id| by_api.snapshot().plan(api)?.identity(id)),
         loaded: Some(loaded),
         numbers: Arc::default(),
     })

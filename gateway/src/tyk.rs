@@ -6,6 +6,7 @@ mod fields;
 pub mod policy;
 mod rights;
 pub mod session;
+pub mod unsupported;
 
 /// A record is not what Tyk or we write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

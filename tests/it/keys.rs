@@ -1,6 +1,7 @@
 //! Keys and policies by the control port: Tyk's paths, bodies and statuses, but where the reference says otherwise.
 
 use serde_json::{Value, json};
+use stile::clock::Clock;
 use stile::model::key::KeyHash;
 use stile_tests::{Folder, Gateway, Reply, Upstream, api};
 
@@ -349,4 +350,117 @@ async fn a_large_key_comes_through_whole() {
     assert_eq!(send(&gateway, "POST", "/tyk/keys/abc", &large).await.status(), 200);
     let shown = gateway.manage("GET", "/tyk/keys/defaultabc").send().await.json();
     assert_eq!(shown["meta_data"]["notes"], json!(notes));
+}
+
+#[tokio::test]
+async fn a_new_key_ends_when_its_policies_say_so() {
+    let (upstream, clock) = (Upstream::start(), Clock::manual(1_795_395_600_000));
+    let keyed = api("orders").upstream(&upstream).set("/organisation", "default").set("/auth", json!({}));
+    let gateway = Gateway::with(keyed).clock(&clock).start().await;
+    let policy = |id: &str, seconds: u32| json!({ "id": id, "org_id": "default", "key_expires_in": seconds, "access_rights": { "orders": {} } });
+    for policy in [policy("trial", 2), policy("month", 30)] {
+        assert_eq!(send(&gateway, "POST", "/tyk/policies", &policy).await.status(), 200);
+    }
+    let body = |policies: &[&str]| json!({ "org_id": "default", "apply_policies": policies, "rate": 100, "per": 1 });
+    let expires =
+        async |name: &str| gateway.manage("GET", &format!("/tyk/keys/{name}")).send().await.json()["expires"].clone();
+
+    let made = send(&gateway, "POST", "/tyk/keys/create", &body(&["month", "trial"])).await.json()["key"].clone();
+    let made = made.as_str().expect("a token");
+    send(&gateway, "POST", "/tyk/keys/own", &body(&["month"])).await;
+    let mut sooner = body(&["month"]);
+    sooner["expires"] = json!(1_795_395_600 + 10);
+    send(&gateway, "POST", "/tyk/keys/sooner", &sooner).await;
+    assert_eq!(expires(made).await, 1_795_395_602);
+    assert_eq!(expires("defaultown").await, 1_795_395_630);
+    assert_eq!(expires("defaultsooner").await, 1_795_395_610);
+
+    let call = async || gateway.get("/orders/").header("authorization", made).send().await.status();
+    assert_eq!(call().await, 200);
+    clock.advance(std::time::Duration::from_secs(3));
+    assert_eq!(call().await, 401);
+    // A key that is there has no trial to begin.
+    send(&gateway, "PUT", "/tyk/keys/defaultown", &body(&["month"])).await;
+    assert_eq!(expires("defaultown").await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_quota_is_reset_under_every_name_that_it_is_counted_by() {
+    let upstream = Upstream::start();
+    let keyed = |id: &str| api(id).upstream(&upstream).set("/organisation", "default").set("/auth", json!({}));
+    let quota = json!({ "requests": 2, "renewal_seconds": 3600 });
+    let policies = json!([
+        { "id": "perapi", "organisation": "default", "partitions": ["per_api"], "access": { "orders": { "quota": quota } } },
+        { "id": "scoped", "organisation": "default", "quota": quota, "access": { "orders": { "scope": "some" } } },
+    ]);
+    let gateway = Gateway::with(keyed("orders")).and(keyed("other")).set("/policies", policies).start().await;
+    let own = |id: &str| json!({ "api_id": id, "limit": { "rate": 100, "per": 1 } });
+    let own = json!({ "quota_max": 2, "quota_renewal_rate": 3600,
+        "access_rights": { "orders": own("orders"), "other": own("other") } });
+    for (name, body) in [
+        ("own", key(own)),
+        ("perapi", key(json!({ "apply_policies": ["perapi"] }))),
+        ("scoped", key(json!({ "apply_policies": ["scoped"] }))),
+    ] {
+        let path = format!("/tyk/keys/default{name}");
+        let call = async || {
+            let call = gateway.get("/orders/").header("authorization", &format!("default{name}"));
+            call.send().await.status()
+        };
+        assert_eq!(send(&gateway, "POST", &path, &body).await.status(), 200);
+        assert_eq!([call().await, call().await, call().await], [200, 200, 403], "{name}");
+        let shown = gateway.manage("GET", &path).send().await.json();
+        let left = &shown.pointer("/access_rights/orders/limit/quota_remaining").unwrap_or(&shown["quota_remaining"]);
+        assert_eq!(left.as_i64().unwrap_or_default(), 0, "{name}: {shown}");
+
+        assert_eq!(send(&gateway, "PUT", &path, &body).await.status(), 200);
+        assert_eq!([call().await, call().await, call().await], [200, 200, 403], "{name} after PUT");
+        assert_eq!(gateway.manage("DELETE", &path).send().await.status(), 200);
+        assert_eq!(send(&gateway, "POST", &path, &body).await.status(), 200);
+        assert_eq!(call().await, 200, "{name} after DELETE");
+    }
+}
+
+#[tokio::test]
+async fn what_would_allow_more_than_it_says_is_refused() {
+    let gateway = gateway().await;
+    let right = |fields: Value| json!({ "access_rights": { "orders": fields } });
+    let rights = [
+        (
+            right(json!({ "allowed_types": [{ "name": "Query", "fields": ["a"] }] })),
+            "`access_rights.orders.allowed_types`",
+        ),
+        (right(json!({ "allowed_urls": [{ "methods": ["GET"] }] })), "`access_rights.orders.allowed_urls[0].url`"),
+        (
+            right(
+                json!({ "endpoints": [{ "path": "/a(", "methods": [{ "name": "GET", "limit": { "rate": 1, "per": 1 } }] }] }),
+            ),
+            "`access_rights.orders.endpoints`",
+        ),
+    ];
+    for (fields, place) in &rights {
+        let mut policy = fields.clone();
+        policy["id"] = json!("p");
+        for (path, body) in [("/tyk/policies", policy), ("/tyk/keys/abc", key(fields.clone()))] {
+            let reply = send(&gateway, "POST", path, &body).await;
+            let message = reply.json()["message"].as_str().unwrap_or_default().to_owned();
+            assert!(reply.status() == 400 && message.contains(place), "{path}: {message}");
+        }
+    }
+    for (fields, place) in [
+        (json!({ "hmac_enabled": true }), "`hmac_enabled`"),
+        (json!({ "partitions": { "per_api": true, "quota": true } }), "`partitions`"),
+        (json!({ "active": "false" }), "`active` is not true or false"),
+    ] {
+        let mut policy = right(json!({}));
+        policy["id"] = json!("p");
+        policy.as_object_mut().expect("an object").extend(fields.as_object().cloned().expect("an object"));
+        let reply = send(&gateway, "POST", "/tyk/policies", &policy).await;
+        let message = reply.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(reply.status() == 400 && message.contains(place), "{message}");
+    }
+    assert_eq!(gateway.manage("GET", "/tyk/policies").send().await.json(), json!([]));
+    // A key under a short hash of Tyk's could never be used.
+    let short = send(&gateway, "POST", "/tyk/keys/deadbeef?hashed=true", &key(json!({}))).await;
+    assert_eq!(short.status(), 400, "{}", short.text());
 }

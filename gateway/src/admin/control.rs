@@ -15,6 +15,7 @@ use super::request::{self, Target};
 use super::secret::Secret;
 use super::{Loaded, keys, loaded, policies};
 use crate::clock::Clock;
+use crate::model::key::KeyHash;
 use crate::store::{PolicyCache, Store};
 
 /// What keys and policies are kept with. Cheap to clone.
@@ -34,6 +35,8 @@ pub struct Control {
     pub body_bytes_max: usize,
     /// The organisation of an API, by the API's id.
     pub organisation: OrganisationOf,
+    /// The name of the session that the plugin of an API made of an ID.
+    pub identity: IdentityOf,
     /// What is loaded; none where nothing can be.
     pub loaded: Option<Loaded>,
     /// What is counted.
@@ -42,6 +45,9 @@ pub struct Control {
 
 /// Tells the organisation of an API by the API's id.
 pub type OrganisationOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Tells under which name the session of an ID is kept, by the API's id and the ID; nothing where the API takes none.
+pub type IdentityOf = Arc<dyn Fn(&str, &str) -> Option<KeyHash> + Send + Sync>;
 
 /// What the control port has counted.
 #[derive(Debug, Default)]

@@ -9,19 +9,19 @@ use std::time::Duration;
 use http::request::Parts;
 use serde_json::json;
 
-pub(super) use self::check::rates as check_rates;
 use self::check::session;
+pub(super) use self::check::{rates as check_rates, supported as check_supported};
 use self::name::{KeyName, by_hash};
 use super::answer::{Answer, Refusal, changed, listed, shown};
 use super::audit::Audit;
 use super::control::Control;
 use super::request::Query;
 use super::secret::random_hex;
-use crate::model::key::{KeyHash, full_token};
+use crate::model::key::{HashAlgorithm, KeyHash, full_token};
 use crate::model::limit::QuotaLimit;
 use crate::model::policy::{Policy, PolicyId};
-use crate::model::session::{Quota, Session};
-use crate::pipeline::policy;
+use crate::model::session::{AccessRight, Quota, Session};
+use crate::pipeline::policy::{self, own_scope};
 use crate::store::{self, Life, Owner};
 
 /// Has the audit log name the key that a path means, as far as the path tells: its organisation may stand elsewhere.
@@ -49,16 +49,33 @@ pub(super) async fn show(control: &Control, parts: &Parts, name: &str) -> Result
     let merged = if query.is_of_stored() { None } else { with_policies(control, &hash, &stored.session).await? };
     let is_merged = merged.is_some();
     let mut session = merged.unwrap_or_else(|| Session::clone(&stored.session));
-    left(control, &hash, None, &mut session.quota).await?;
+    // Policies give each right the scope that it has; without one it counts with the session.
+    let scope_of = |right: &AccessRight| {
+        if is_merged {
+            Some(right.allowance_scope.as_str()).filter(|scope| !scope.is_empty())
+        } else {
+            own_scope(right)
+        }
+        .map(str::to_owned)
+    };
+    // Where rights count apart, the session's quota is counted once for each of their scopes: what is told is the least.
+    let mut of_session: BTreeSet<Option<String>> =
+        session.access_rights.iter().filter(|right| right.quota.is_none()).map(scope_of).take(QUOTAS_MAX).collect();
+    if of_session.is_empty() {
+        of_session.insert(None);
+    }
+    let whole = session.quota;
+    for (index, scope) in of_session.iter().enumerate() {
+        let mut quota = whole;
+        left(control, &hash, scope.as_deref(), &mut quota).await?;
+        if index == 0 || quota.remaining < session.quota.remaining {
+            session.quota = quota;
+        }
+    }
     for right in session.access_rights.iter_mut().take(QUOTAS_MAX) {
-        // Limits of a right's own are counted under its scope, or else its API; those of policies with the session's.
-        let scope = match right.allowance_scope.as_str() {
-            "" if is_merged => None,
-            "" => Some(&right.api_id),
-            _ => Some(&right.allowance_scope),
-        };
+        let scope = scope_of(right);
         if let Some(quota) = &mut right.quota {
-            left(control, &hash, scope.map(String::as_str), quota).await?;
+            left(control, &hash, scope.as_deref(), quota).await?;
         }
     }
     Ok(shown(&store::json::session(&session)))
@@ -69,10 +86,7 @@ async fn with_policies(control: &Control, hash: &KeyHash, session: &Session) -> 
     if session.policies.is_empty() {
         return Ok(None);
     }
-    let mut policies: Vec<Policy> = Vec::new();
-    for id in session.policies.iter().filter_map(|id| PolicyId::parse(id).ok()).take(QUOTAS_MAX) {
-        policies.extend(control.policies.get(&id).await?.map(|policy| Policy::clone(&policy)));
-    }
+    let policies = policies(control, session).await?;
     let mut merged = Session::clone(session);
     match policy::apply(&mut merged, &policies, &session.organisation) {
         Ok(()) => Ok(Some(merged)),
@@ -83,6 +97,28 @@ async fn with_policies(control: &Control, hash: &KeyHash, session: &Session) -> 
     }
 }
 
+/// The policies of a session that there are, those of files too.
+async fn policies(control: &Control, session: &Session) -> Result<Vec<Policy>, Refusal> {
+    let mut policies = Vec::new();
+    for id in session.policies.iter().filter_map(|id| PolicyId::parse(id).ok()).take(QUOTAS_MAX) {
+        policies.extend(control.policies.get(&id).await?.map(|policy| Policy::clone(&policy)));
+    }
+    Ok(policies)
+}
+
+/// Has a new key end when its policies say so (`key_expires_in`), or before, where it says so itself. In Tyk the last policy
+/// rules, over the key too.
+async fn expire_as_policies_say(control: &Control, session: &mut Session) -> Result<(), Refusal> {
+    let now = i64::try_from(control.clock.now_ms() / 1_000).unwrap_or(i64::MAX);
+    let policies = policies(control, session).await?;
+    let lives = policies.iter().map(|policy| policy.key_expires_in).filter(|seconds| *seconds > 0);
+    if let Some(seconds) = lives.min() {
+        let ends = now.saturating_add(seconds);
+        session.expires = if session.expires > 0 { session.expires.min(ends) } else { ends };
+    }
+    Ok(())
+}
+
 /// Makes a key with a random token, which is told this once.
 pub(super) async fn create(control: &Control, body: &[u8], audit: &mut Audit) -> Result<Answer, Refusal> {
     let mut session = session(control, body)?;
@@ -90,6 +126,7 @@ pub(super) async fn create(control: &Control, body: &[u8], audit: &mut Audit) ->
     let token = format!("{}{}", session.organisation, random_hex()?);
     let hash = KeyHash::of(&token);
     audit.key(&hash);
+    expire_as_policies_say(control, &mut session).await?;
     let life = begin(control, &mut session);
     if !control.store.create_session(&hash, &session, life).await? {
         return Err(Refusal::Collides("a key with this hash is there already"));
@@ -108,7 +145,11 @@ pub(super) async fn add(
     let query = Query::of(&parts.uri);
     let mut session = session(control, body)?;
     let (shown, hash) = if query.is_hashed() {
-        (name.to_owned(), by_hash(name).ok_or_else(|| Refusal::Invalid(NO_HASH.to_owned()))?)
+        let hash = by_hash(name).ok_or_else(|| Refusal::Invalid(NO_HASH.to_owned()))?;
+        if hash.algorithm() != HashAlgorithm::Sha256 {
+            return Err(Refusal::Invalid(NO_SHA256.to_owned()));
+        }
+        (name.to_owned(), hash)
     } else {
         let token = full_token(&session.organisation, name);
         if token.len() < TOKEN_BYTES_MIN {
@@ -123,6 +164,10 @@ pub(super) async fn add(
         (token, hash)
     };
     audit.key(&hash);
+    // As in Tyk, one that was there already has no trial to begin.
+    if control.store.session(&hash).await?.is_none() {
+        expire_as_policies_say(control, &mut session).await?;
+    }
     let life = begin(control, &mut session);
     control.store.replace_session(&hash, &session, life).await?;
     if !query.keeps_quota() {
@@ -208,13 +253,15 @@ async fn reset_quotas(control: &Control, hash: &KeyHash, session: &Session) -> R
     let mut note = |api_id: &str, scope: &str| {
         scopes.extend([api_id, scope].into_iter().filter(|scope| !scope.is_empty()).map(str::to_owned));
     };
-    for right in session.access_rights.iter().filter(|right| right.quota.is_some()) {
-        note(&right.api_id, &right.allowance_scope);
+    for scope in session.access_rights.iter().filter_map(own_scope) {
+        note("", scope);
     }
-    for id in session.policies.iter().filter_map(|id| PolicyId::parse(id).ok()).take(QUOTAS_MAX) {
-        note(id.as_str(), "");
-        let policy = control.store.policy(&id).await?;
-        for right in policy.iter().flat_map(|policy| &policy.access_rights) {
+    // Also of one that is not there any more.
+    for id in &session.policies {
+        note("", id);
+    }
+    for policy in policies(control, session).await? {
+        for right in &policy.access_rights {
             note(&right.api_id, &right.allowance_scope);
         }
     }
@@ -230,4 +277,5 @@ const QUOTAS_MAX: usize = 256;
 const TRIES_MAX: usize = 8;
 /// As Tyk's `min_token_length`: shorter ones never authenticate.
 const TOKEN_BYTES_MIN: usize = 3;
+const NO_SHA256: &str = "the hash in the path is none of sha256: a key under another one would never be found";
 const NO_HASH: &str = "the key in the path is no hash, but `hashed` says so";

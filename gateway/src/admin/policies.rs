@@ -10,6 +10,7 @@ use super::request::Query;
 use super::{keys, secret};
 use crate::model::policy::PolicyId;
 use crate::store::{StoreError, json};
+use crate::tyk::unsupported;
 
 /// A bare list of whole policies, as in Tyk.
 pub(super) async fn list(control: &Control, parts: &Parts) -> Result<Answer, Refusal> {
@@ -62,6 +63,7 @@ pub(super) async fn put(
     changeable(control, &id)?;
     let policy = json::read_policy(id, body).map_err(|error| Refusal::Malformed(error.to_string()))?;
     keys::check_rates("", &policy.rate, &policy.access_rights)?;
+    keys::check_supported(unsupported::of_policy(&policy))?;
     control.store.put_policy(&policy).await?;
     Ok(changed(if is_put { "modified" } else { "added" }, policy.id.as_str(), None))
 }

@@ -32,6 +32,7 @@ fn control() -> Control {
         allow_master_keys: false,
         body_bytes_max: 10_000,
         organisation: Arc::new(|_| None),
+        identity: Arc::new(|_, _| None),
         loaded: None,
         numbers: Arc::default(),
     }

@@ -154,8 +154,8 @@ impl std::fmt::Debug for Id {
 /// Tyk takes the organisation and the MD5 of the ID, as a token that a caller could send as well. This one is
 /// [`KeyHash::of_extracted`]: no token has the same name, and neither has the ID at another API or organisation, or where
 /// another plugin is asked.
-pub fn session_key(organisation: &str, api: &ApiId, plugin: &PluginName, id: &Id) -> KeyHash {
-    KeyHash::of_extracted(organisation, api, plugin, id.as_bytes())
+pub fn session_key(organisation: &str, api: &ApiId, plugin: &PluginName, id: &[u8]) -> KeyHash {
+    KeyHash::of_extracted(organisation, api, plugin, id)
 }
 
 impl Deadline {

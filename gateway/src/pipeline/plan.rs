@@ -8,9 +8,11 @@ use http::HeaderValue;
 
 use super::auth::Extraction;
 use super::caller::Made;
+use super::extract;
 use super::version::VersionStep;
 use super::warnings::Warnings;
 use crate::model::api::{Answers, Api, Auth, AuthBy, CredentialSource, HookUse, PolicyGrant, Provider, Rates, Require};
+use crate::model::key::KeyHash;
 use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
 use crate::model::plugin::{Hook, OnFailure};
@@ -365,6 +367,23 @@ impl Plan {
             Step::Authenticate(auth) if !matches!(auth.by, By::Token) => Some(&auth.plugin),
             _ => None,
         })
+    }
+}
+
+impl Plan {
+    /// The name of the session that its plugin made of an ID; nothing where the plugin is asked about no IDs.
+    pub fn identity(&self, id: &str) -> Option<KeyHash> {
+        self.sessions_made()?.extraction.as_ref()?;
+        let hook = self.steps.iter().find_map(|step| match step {
+            Step::Authenticate(auth) => auth.by.hook(),
+            _ => None,
+        })?;
+        Some(extract::session_key(
+            &self.api.organisation,
+            &self.api.id,
+            &hook.function.generation.spec.name,
+            id.as_bytes(),
+        ))
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use merge::Merged;
 
 use crate::model::policy::{Partitions, Policy};
-use crate::model::session::Session;
+use crate::model::session::{AccessRight, Session};
 
 /// Puts the policies that a session names onto it. `policies` are those that were found, in any order.
 ///
@@ -110,10 +110,19 @@ const fn is_partitioned(partitions: Partitions) -> bool {
 /// As in Tyk, an API with limits of its own is counted apart; a scope that is there already stays.
 fn give_own_limits_a_scope(session: &mut Session) {
     for right in &mut session.access_rights {
-        let has_limit = right.rate.is_some() || right.quota.is_some() || right.max_query_depth.is_some();
-        if has_limit && right.allowance_scope.is_empty() {
-            right.allowance_scope.clone_from(&right.api_id);
+        if let Some(scope) = own_scope(right) {
+            right.allowance_scope = scope.to_owned();
         }
+    }
+}
+
+/// The scope of a right of a session without policies: under which name its limits are counted. `None` where the session's
+/// own limits count.
+pub fn own_scope(right: &AccessRight) -> Option<&str> {
+    let has_limit = right.rate.is_some() || right.quota.is_some() || right.max_query_depth.is_some();
+    match right.allowance_scope.as_str() {
+        "" => has_limit.then_some(&right.api_id),
+        scope => Some(scope),
     }
 }
 

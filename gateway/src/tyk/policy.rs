@@ -86,7 +86,11 @@ fn of_fields(id: PolicyId, mut fields: Fields) -> Result<Policy, JsonInvalid> {
         name: fields.text("name")?,
         organisation: fields.text("org_id")?,
         // As in Tyk, only a field that says so makes it inactive.
-        active: fields.take("active").is_none_or(|value| value != json!(false)),
+        active: match fields.take("active") {
+            None => true,
+            Some(Value::Bool(active)) => active,
+            Some(_) => return Err(wrong("active", "true or false")),
+        },
         inactive: fields.flag("is_inactive")?,
         rate: rights::rate(&mut fields)?,
         quota: Quota { remaining: 0, renews: 0, ..quota },

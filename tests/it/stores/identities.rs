@@ -53,3 +53,21 @@ async fn gateways_that_share_a_store_ask_for_an_id_once_each_at_most() {
     send(&late, 0, 50, 50).await;
     late.metric_becomes("stile_plugin_calls_total", &[], 0.0).await;
 }
+
+#[tokio::test]
+async fn an_id_is_shown_and_revoked_by_its_text() {
+    let upstream = Upstream::start();
+    let api = extracted("orders", &upstream.url(), json!({ "id_extractor_deadline": LONG, "alias": "somebody" }));
+    let gateway = Gateway::with(api).start().await;
+    send(&gateway, 0, 2, 1).await;
+    gateway.metric_becomes("stile_plugin_calls_total", &[], 1.0).await;
+
+    let path = "/tyk/keys/id-0?api_id=orders";
+    assert_eq!(gateway.manage("GET", "/tyk/keys/id-0").send().await.status(), 404, "of which API?");
+    let shown = gateway.manage("GET", path).send().await;
+    assert_eq!((shown.status(), &shown.json()["alias"]), (200, &json!("somebody")));
+    assert_eq!(gateway.manage("DELETE", path).send().await.status(), 200);
+
+    send(&gateway, 0, 1, 1).await;
+    gateway.metric_becomes("stile_plugin_calls_total", &[], 2.0).await;
+}

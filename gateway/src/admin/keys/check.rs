@@ -6,6 +6,7 @@ use crate::model::limit::RateLimit;
 use crate::model::policy::PolicyId;
 use crate::model::session::{AccessRight, Rate, Session};
 use crate::store::json;
+use crate::tyk::unsupported::{self, Unsupported};
 
 /// The session of a body.
 pub(super) fn session(control: &Control, body: &[u8]) -> Result<Session, Refusal> {
@@ -25,6 +26,7 @@ pub(super) fn session(control: &Control, body: &[u8]) -> Result<Session, Refusal
         return Err(Refusal::NoRights);
     }
     rates("", &session.rate, &session.access_rights)?;
+    supported(unsupported::of_rights(&session.access_rights))?;
     Ok(session)
 }
 
@@ -43,6 +45,12 @@ pub(crate) fn rates(place: &str, rate: &Rate, rights: &[AccessRight]) -> Result<
     Ok(())
 }
 
+/// Refuses what would allow more than somebody means who reads Tyk's documentation.
+pub(crate) fn supported(unsupported: impl IntoIterator<Item = Unsupported>) -> Result<(), Refusal> {
+    let found: Vec<String> = unsupported.into_iter().take(REASONS_MAX).map(|found| found.to_string()).collect();
+    if found.is_empty() { Ok(()) } else { Err(invalid(found.join("; "))) }
+}
+
 fn check(place: &str, rate: &Rate) -> Result<(), Refusal> {
     RateLimit::of(rate).map(|_| ()).map_err(|error| invalid(format!("`{place}rate` with `per` is {error}")))
 }
@@ -56,3 +64,4 @@ fn invalid(reason: String) -> Refusal {
 }
 
 const ORGANISATION_BYTES_MAX: usize = 256;
+const REASONS_MAX: usize = 10;

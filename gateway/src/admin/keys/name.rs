@@ -9,13 +9,14 @@ use crate::store::{Store, Stored};
 /// The key that a path names.
 pub(super) enum KeyName {
     Hash(String),
-    /// Spellings of a token, the likeliest first.
-    Tokens(Vec<String>),
+    /// Spellings of a token, the likeliest first; or else the ID that a plugin of an API was asked about.
+    Tokens(Vec<String>, Option<KeyHash>),
 }
 
 impl KeyName {
     /// The organisation is the body's, or else that of `?org_id=` or of the API of `?api_id=`. As in Tyk, a token is looked
-    /// for with its organisation in front first, and then as it is.
+    /// for with its organisation in front first, and then as it is. With `?api_id=` it may be an ID, too, of which a plugin of
+    /// that API made a session.
     pub(super) fn parse(control: &Control, query: &Query<'_>, name: &str, organisation: Option<&str>) -> Self {
         if query.is_hashed() {
             return Self::Hash(name.to_owned());
@@ -30,16 +31,19 @@ impl KeyName {
         if tokens.iter().all(|token| token != name) {
             tokens.push(name.to_owned());
         }
-        Self::Tokens(tokens)
+        let identity = query.get("api_id").and_then(|api| (control.identity)(&api, name));
+        Self::Tokens(tokens, identity)
     }
 
     /// Hashes under which it may be kept, each with the key as it is shown: ours first, then those of Tyk.
     pub(super) fn hashes(&self) -> Vec<(String, KeyHash)> {
         match self {
             Self::Hash(text) => by_hash(text).map(|hash| (text.clone(), hash)).into_iter().collect(),
-            Self::Tokens(tokens) => {
+            Self::Tokens(tokens, identity) => {
                 let ours = tokens.iter().map(|token| (token.clone(), KeyHash::of(token)));
-                ours.chain(tokens.iter().map(|token| (token.clone(), KeyHash::tyk_of(token)))).collect()
+                let tyks = tokens.iter().map(|token| (token.clone(), KeyHash::tyk_of(token)));
+                let made = tokens.last().cloned().zip(identity.clone());
+                ours.chain(tyks).chain(made).collect()
             }
         }
     }

@@ -140,7 +140,7 @@ async fn key(extraction: &Extraction, hook: &HookStep, exchange: &mut Exchange) 
     };
     let id = extractor.extract(input).map_err(Reject::NoId)?;
     let api = &exchange.plan.api;
-    Ok(extract::session_key(&api.organisation, &api.id, &hook.function.generation.spec.name, &id))
+    Ok(extract::session_key(&api.organisation, &api.id, &hook.function.generation.spec.name, id.as_bytes()))
 }
 
 /// What is known of an ID without the plugin: its caller, or that it was refused.

@@ -8,13 +8,12 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::file::{read_text, sibling};
-use super::policy::{self as ours, is_countable};
+use super::policy as ours;
 use super::report::{Place, Report, Source};
 use super::twice::Claims;
-use crate::model::pattern;
-use crate::model::policy::{Partitions, Policy, PolicyId};
-use crate::model::session::AccessRight;
+use crate::model::policy::{Policy, PolicyId};
 use crate::tyk::policy;
+use crate::tyk::unsupported::{self, Step, Unsupported};
 
 /// Reads a file or folder. `None` for a policy that has a problem.
 pub(super) fn read(
@@ -98,64 +97,14 @@ fn one(mut value: Value, id: &str, place: Place, claims: &mut Claims, report: &m
     }
     // One without a good id is looked at all the same, and so is what is left of one.
     let policy = id.or_else(|| PolicyId::parse("unnamed").ok()).and_then(|id| policy::of(id, value).ok());
-    let problems = policy.as_ref().map(|policy| problems(policy, &place)).unwrap_or_default();
+    let problems = policy.as_ref().map(unsupported::of_policy).unwrap_or_default();
     let is_good = is_good && problems.is_empty();
-    for (place, message) in problems {
-        report.error(&place, message, "");
+    for Unsupported { path, reason } in problems {
+        let place = path.iter().fold(place.clone(), |place, step| match step {
+            Step::Key(key) => place.key(key),
+            Step::Item(index) => place.item(*index),
+        });
+        report.error(&place, reason, "");
     }
     (place, policy.filter(|_| is_good))
-}
-
-/// What would allow more than in Tyk, or cannot be counted.
-fn problems(policy: &Policy, place: &Place) -> Vec<(Place, String)> {
-    let mut problems = Vec::new();
-    for key in ["hmac_enabled", "enable_http_signature_validation"] {
-        if extra(&policy.extra, key) == Some(Value::Bool(true)) {
-            problems.push((place.key(key), "requests that are signed are not supported".to_owned()));
-        }
-    }
-    let Partitions { quota, rate_limit, acl, complexity, per_api } = policy.partitions;
-    let is_partitioned = quota || rate_limit || acl || complexity;
-    if per_api && is_partitioned {
-        problems.push((place.key("partitions"), "`per_api` stands beside others".to_owned()));
-    }
-    if !is_countable(&policy.rate) && (rate_limit || !is_partitioned) {
-        problems.push((place.key("per"), "the rate cannot be counted: its period is not above zero".to_owned()));
-    }
-    for right in &policy.access_rights {
-        problems_of_right(right, &place.key("access_rights").key(&right.api_id), &mut problems);
-    }
-    problems
-}
-
-fn problems_of_right(right: &AccessRight, place: &Place, problems: &mut Vec<(Place, String)>) {
-    for key in ["restricted_types", "allowed_types", "field_access_rights", "json_rpc_methods", "mcp_primitives"] {
-        if extra(&right.extra, key).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
-            problems.push((place.key(key), "is not supported, and would allow more if it were left out".to_owned()));
-        }
-    }
-    if extra(&right.extra, "disable_introspection") == Some(Value::Bool(true)) {
-        problems.push((place.key("disable_introspection"), "is not supported".to_owned()));
-    }
-    for (index, url) in right.allowed_urls.iter().enumerate() {
-        let place = place.key("allowed_urls").item(index).key("url");
-        if url.url.is_empty() {
-            problems.push((place, "is missing: every path would match".to_owned()));
-        } else if let Err(error) = pattern::compile(&url.url) {
-            problems.push((place, format!("is no regular expression: {error}")));
-        }
-    }
-    if right.endpoints.iter().any(|endpoint| endpoint.path.is_empty() || endpoint.method.is_empty()) {
-        problems.push((place.key("endpoints"), "one has no `path`, or a method of it no `name`".to_owned()));
-    }
-    let rates = right.rate.iter().chain(right.endpoints.iter().map(|endpoint| &endpoint.rate));
-    if !rates.into_iter().all(is_countable) {
-        problems.push((place.clone(), "a rate cannot be counted: its period is not above zero".to_owned()));
-    }
-}
-
-/// A field that nobody reads.
-fn extra(fields: &[(String, Vec<u8>)], name: &str) -> Option<Value> {
-    let (_, bytes) = fields.iter().find(|(known, _)| known == name)?;
-    serde_json::from_slice(bytes).ok()
 }
