@@ -9,6 +9,7 @@ mod control;
 mod health;
 mod keys;
 mod loaded;
+mod places;
 mod policies;
 mod request;
 mod secret;
@@ -16,8 +17,8 @@ mod secret;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,11 +26,14 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use self::answer::Answer;
-pub use self::control::{Control, ControlNumbers, OrganisationOf};
+pub use self::control::{Control, ControlNumbers, IdentityOf, OrganisationOf};
 pub use self::loaded::Loaded;
+use self::places::{Answering, Places};
 pub use self::secret::{NoRandom, Secret};
 
 /// A bound control port that does not answer yet.
@@ -123,18 +127,14 @@ impl Drop for AdminHandle {
 }
 
 async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stopped: oneshot::Receiver<()>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::new(state.control.connections_max);
+    let mut connections = JoinSet::new();
     loop {
-        let accepting = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        // Strangers may hold all places, so the end is waited for beside both.
-        let (place, accepted) = tokio::select! {
-            accepted = accepting => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
             _ = &mut stopped => return,
         };
-        let Ok(place) = place else { return };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -143,22 +143,33 @@ async fn accept(listener: tokio::net::TcpListener, state: AdminState, mut stoppe
                 continue;
             }
         };
-        let state = state.clone();
-        tokio::spawn(async move {
-            let answer = hyper::service::service_fn(move |request| {
-                let state = state.clone();
-                async move { Ok::<_, Infallible>(respond(request, remote, &state).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(HEADER_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), answer);
-            // A broken connection is its caller's matter.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(place);
-        });
+        let closed = places.make_room();
+        state.control.numbers.connections_closed.fetch_add(closed.unwrap_or(1), Ordering::Relaxed);
+        if closed.is_none() {
+            continue;
+        }
+        let answering = Answering::default();
+        let task = connections.spawn(serve(stream, remote, state.clone(), answering.clone()));
+        places.enter(task, answering);
     }
+}
+
+async fn serve(stream: TcpStream, remote: SocketAddr, state: AdminState, answering: Answering) {
+    let answer = hyper::service::service_fn(move |request| {
+        let (state, request_begun) = (state.clone(), answering.begin());
+        async move {
+            let answer = respond(request, remote, &state).await;
+            drop(request_begun);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    // A broken connection is its caller's matter.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
 async fn respond(request: Request<Incoming>, remote: SocketAddr, state: &AdminState) -> Answer {
@@ -169,7 +180,6 @@ async fn respond(request: Request<Incoming>, remote: SocketAddr, state: &AdminSt
     health::answer(request.method(), &path, state)
 }
 
-const CONNECTIONS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 16 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);

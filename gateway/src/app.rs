@@ -450,6 +450,7 @@ fn control(
         secret,
         allow_master_keys: gateway.control.allow_master_keys,
         body_bytes_max: gateway.control.body_bytes_max,
+        connections_max: gateway.control.connections_max,
         organisation: Arc::new(move |id| {
             let snapshot = live.snapshot();
             Some(snapshot.plan(id)?.api.organisation.clone())

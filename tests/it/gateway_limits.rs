@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stile::clock::Clock;
-use stile_tests::{Api, Folder, Gateway, RawUpstream, Upstream, api, guest, plugin};
+use stile_tests::{Api, Folder, Gateway, Raw, RawUpstream, Upstream, api, guest, plugin};
 
 // limit: limits.connections_max
 #[tokio::test]
@@ -205,6 +205,37 @@ async fn a_body_for_the_control_port_may_be_so_long() {
 
     assert_eq!((status(2_000).await, counted()), (200, 0.0));
     assert_eq!((status(2_001).await, counted()), (413, 1.0));
+}
+
+// limit: control.connections_max
+#[tokio::test]
+async fn so_many_may_be_connected_to_the_control_port() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).set("/control/connections_max", 3).start().await;
+    let counted = || gateway.metric("stile_control_connections_closed_total", &[]);
+    let asked = async |connection: &mut Raw| {
+        connection.write("GET /live HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let head = connection.head().await;
+        connection.until("}").await;
+        head.starts_with("HTTP/1.1 200 ")
+    };
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(Raw::connect(gateway.control_address()).await);
+    }
+    for connection in &mut held {
+        assert!(asked(connection).await);
+    }
+    assert_eq!(counted(), 0.0);
+
+    let mut another = Raw::connect(gateway.control_address()).await;
+    assert!(asked(&mut another).await);
+    assert_eq!(counted(), 1.0);
+    let [oldest, others @ ..] = &mut held[..] else { panic!("three") };
+    assert_eq!(oldest.until("nothing comes").await, "");
+    for connection in others {
+        assert!(asked(connection).await);
+    }
 }
 
 // limit: store.record_bytes_max

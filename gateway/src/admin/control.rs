@@ -33,6 +33,8 @@ pub struct Control {
     pub allow_master_keys: bool,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
+    /// Connections at one time.
+    pub connections_max: usize,
     /// The organisation of an API, by the API's id.
     pub organisation: OrganisationOf,
     /// The name of the session that the plugin of an API made of an ID.
@@ -58,6 +60,8 @@ pub struct ControlNumbers {
     pub refused: AtomicU64,
     /// Requests whose body was too large.
     pub bodies_too_large: AtomicU64,
+    /// Connections closed to make room for others, or for want of room.
+    pub connections_closed: AtomicU64,
 }
 
 /// Answers a request below `/tyk/` or `/stile/`.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::control::{self, Control};
 use super::secret::Secret;
-use super::{Admin, AdminState, CONNECTIONS_MAX, HEADER_TIMEOUT, Readiness};
+use super::{Admin, AdminState, HEADER_TIMEOUT, Readiness};
 use crate::clock::Clock;
 use crate::model::key::KeyHash;
 use crate::model::limit::QuotaLimit;
@@ -33,6 +33,7 @@ fn control() -> Control {
         body_bytes_max: 10_000,
         organisation: Arc::new(|_| None),
         identity: Arc::new(|_, _| None),
+        connections_max: 64,
         loaded: None,
         numbers: Arc::default(),
     }
@@ -180,7 +181,7 @@ fn stopping_does_not_wait_for_callers_that_hold_all_places() {
         stream.read_exact(&mut [0; 12]).expect("it answers");
         stream
     };
-    let _held: Vec<std::net::TcpStream> = (0..CONNECTIONS_MAX).map(hold).collect();
+    let _held: Vec<std::net::TcpStream> = (0..64).map(hold).collect();
     let (ended, has_ended) = mpsc::channel();
 
     std::thread::spawn(move || {

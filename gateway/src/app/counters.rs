@@ -276,9 +276,12 @@ pub(super) fn register_shares(metrics: &Metrics, live: &Live) {
 /// Has the page read what the control port counts.
 pub(super) fn register_control(loader: &Loader, control: &Control) {
     type Count = fn(&ControlNumbers) -> &AtomicU64;
-    let counts: [(&str, &str, Count); 3] = [
+    let counts: [(&str, &str, Count); 4] = [
         ("control_changes", "Changes of keys and policies", |numbers| &numbers.changes),
         ("control_refused", "Requests for keys and policies without the secret", |numbers| &numbers.refused),
+        ("control_connections_closed", "Connections above `control.connections_max`", |numbers| {
+            &numbers.connections_closed
+        }),
         ("control_bodies_too_large", "Requests above `control.body_bytes_max`", |numbers| &numbers.bodies_too_large),
     ];
     for (name, help, count) in counts {

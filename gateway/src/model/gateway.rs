@@ -59,12 +59,14 @@ pub struct Control {
     pub allow_master_keys: bool,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
+    /// Connections at one time.
+    pub connections_max: usize,
 }
 
 impl Control {
     /// The defaults for an address.
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, secret: None, allow_master_keys: false, body_bytes_max: 256 << 10 }
+        Self { address, secret: None, allow_master_keys: false, body_bytes_max: 256 << 10, connections_max: 64 }
     }
 }
 
@@ -75,6 +77,7 @@ impl std::fmt::Debug for Control {
             .field("address", &self.address)
             .field("allow_master_keys", &self.allow_master_keys)
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("connections_max", &self.connections_max)
             .finish_non_exhaustive()
     }
 }

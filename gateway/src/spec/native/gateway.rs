@@ -104,6 +104,7 @@ fn control(raw: raw::Control, place: &Place, report: &mut Report) -> (Option<Soc
         secret: raw.secret,
         allow_master_keys: raw.allow_master_keys,
         body_bytes_max: raw.body_bytes_max,
+        connections_max: raw.connections_max,
     });
     (address, control)
 }

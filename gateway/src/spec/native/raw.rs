@@ -98,6 +98,9 @@ pub(super) struct Control {
     /// Bytes of a request's body.
     #[schemars(range(min = 1_024, max = 67_108_864))]
     pub(super) body_bytes_max: usize,
+    /// Connections at one time; above it the oldest that waits for a request is closed.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(super) connections_max: usize,
 }
 
 impl Default for Control {
@@ -108,6 +111,7 @@ impl Default for Control {
             secret: control.secret,
             allow_master_keys: control.allow_master_keys,
             body_bytes_max: control.body_bytes_max,
+            connections_max: control.connections_max,
         }
     }
 }

@@ -114,7 +114,7 @@ fn keys_that_are_not_known_are_refused_with_the_closest() {
     );
     check(
         &gateway("control: { zzz: 1 }"),
-        "error control.zzz: unknown key | known keys: `address`, `allow_master_keys`, `body_bytes_max`, `secret`",
+        "error control.zzz: unknown key | known keys: `address`, `allow_master_keys`, `body_bytes_max`, `connections_max`, `secret`",
     );
     check(&api("\"a.b\": 1"), "error apis[0][\"a.b\"]: unknown key");
 }
