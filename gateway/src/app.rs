@@ -30,12 +30,13 @@ use crate::net::tls::{self, Certificate};
 use crate::pipeline;
 use crate::pipeline::analytics::Recorder;
 use crate::pipeline::exchange::{Core, RequestIds};
+use crate::pipeline::onward;
 use crate::pipeline::rights::Patterns;
 use crate::pipeline::standing::Standings;
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::Compiler;
 use crate::plugin::engine::{Choice, Engine, EngineError};
-use crate::plugin::host::Outlet;
+use crate::plugin::host::{Loopback, Outlet};
 use crate::plugin::lane::SlowLane;
 use crate::plugin::load::Loader;
 use crate::plugin::machine::Machine;
@@ -254,7 +255,7 @@ pub fn start_with(
     let mut workers = Vec::new();
     for (index, seat) in server.seats.into_iter().enumerate() {
         let parts = WorkerParts {
-            worker: Worker { index, lane: SlowLane::default(), outlet: None },
+            worker: Worker { index, lane: SlowLane::default(), outlet: None, loopback: None },
             seat,
             live: live.clone(),
             upstreams: upstreams.clone(),
@@ -384,7 +385,9 @@ impl WorkerParts {
 
     async fn serve(mut self) -> Summary {
         let upstreams = Upstreams::new(self.upstreams);
+        let (loopback, calls) = Loopback::new();
         self.worker.outlet = Some(Outlet::start(upstreams.clone()));
+        self.worker.loopback = Some(loopback);
         let settings = &self.gateway.analytics;
         let (recorder, records) = Recorder::new(self.sink, self.worker.clone(), settings.queue_max, settings.batch_max);
         let recording = tokio::task::spawn_local(records);
@@ -402,7 +405,13 @@ impl WorkerParts {
             sessions: self.sessions,
             standings: Standings::new(self.policies, self.patterns),
             away: self.gateway.store.away,
+            apis: Box::new({
+                let live = self.live.clone();
+                move || live.apis()
+            }),
+            api_depth_max: self.gateway.runtime.api_depth_max,
         });
+        tokio::task::spawn_local(onward::serve(Rc::downgrade(&core), calls));
         let handler = {
             let (core, live) = (core.clone(), self.live);
             move |request, peer| {

@@ -17,7 +17,7 @@ pub use self::report::{Outcome, Report, Versions};
 use crate::files::Stamp;
 use crate::model::id::PluginName;
 use crate::model::plugin::{Hook, OnFailure, PluginSpec};
-use crate::pipeline::Apis;
+use crate::pipeline::apis::Apis;
 use crate::pipeline::plan::Plan;
 use crate::plugin::failure::LoadError;
 use crate::plugin::load::{Digest, Generation};

@@ -5,6 +5,8 @@
 
 pub mod access;
 pub mod analytics;
+pub mod apis;
+mod arrival;
 pub mod auth;
 pub mod caller;
 pub mod content;
@@ -15,6 +17,7 @@ pub mod flight;
 pub mod forward;
 pub mod hooks;
 pub mod limits;
+pub mod onward;
 pub mod plan;
 pub mod policy;
 pub mod query;
@@ -25,29 +28,29 @@ pub mod version;
 pub mod warnings;
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use self::apis::Apis;
 use self::exchange::{Answer, Core, Exchange, Flow};
-use self::plan::{Plan, Routed, Step};
+use self::plan::{Plan, Step};
 use self::reject::Reject;
 use crate::message::body::Body;
 use crate::net::client::Peer;
 use crate::plugin::verdict::Made;
-use crate::router::Router;
-
-/// The APIs of one snapshot, by host and path.
-pub type Apis = Router<Routed>;
 
 /// Answers one request. The answer is always there: what goes wrong becomes one.
-pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming>, peer: Rc<Peer>) -> Response<Body> {
-    let (mut exchange, plan) = match Exchange::begin(core, apis, request, peer) {
-        Ok(begun) => begun,
-        Err(unrouted) => return unrouted.respond(core),
-    };
-    let mut answer = match attempt(&plan, &mut exchange).await {
+pub async fn handle(core: &Rc<Core>, apis: &Apis, request: Request<Incoming>, peer: Rc<Peer>) -> Response<Body> {
+    match Exchange::begin(core, apis, request, peer) {
+        Ok((exchange, plan)) => run(&plan, exchange).await,
+        Err(unrouted) => unrouted.respond(core),
+    }
+}
+
+/// Answers a request that has come to its API.
+async fn run(plan: &Plan, mut exchange: Box<Exchange>) -> Response<Body> {
+    let mut answer = match attempt(plan, &mut exchange).await {
         Ok(answer) => answer,
         Err(reject) => exchange.refuse(&reject),
     };
@@ -58,7 +61,7 @@ pub async fn handle(core: &Rc<Core>, apis: &Arc<Apis>, request: Request<Incoming
     if let Some(told) = exchange.told.take() {
         told.write(&mut answer.headers);
     }
-    finish_answer(&plan, &mut exchange, &mut answer).await;
+    finish_answer(plan, &mut exchange, &mut answer).await;
     finish::respond(exchange, answer)
 }
 

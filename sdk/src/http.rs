@@ -161,7 +161,7 @@ impl Response {
     }
 }
 
-fn text<'h>(headers: &'h [(String, Vec<u8>)], name: &str) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h [(String, Vec<u8>)], name: &str) -> Option<&'h str> {
     let (_, value) = headers.iter().find(|(of, _)| of.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(value).ok()
 }

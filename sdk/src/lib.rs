@@ -108,7 +108,7 @@
 //!
 //! # What a plugin may call
 //!
-//! [`log`], [`kv`], [`metrics`], [`sessions`], [`http`] and [`secrets`]. Each is a capability that the operator grants;
+//! [`log`], [`kv`], [`metrics`], [`sessions`], [`http`], [`secrets`] and [`apis`]. Each is a capability that the operator grants;
 //! `capabilities(kv = "counts requests")` in `#[plugin(…)]` says why you want it. [`http`] is `outgoing_http`. [`sessions`]
 //! are two: `sessions_read` to read them, and `sessions` to change them as well. `upstream` and `session_limits` are
 //! capabilities too: they allow
@@ -137,6 +137,7 @@ mod request;
 mod response;
 mod session;
 
+pub mod apis;
 #[doc(hidden)]
 pub mod bindings;
 pub mod http;
@@ -175,7 +176,7 @@ pub mod prelude {
     pub use crate::config;
     pub use crate::{
         Action, AuthAction, Context, Credential, PathParams, Record, Refusal, Rejection, Reply, Request, Response,
-        Session, SessionEdits, Verdict, http, kv, log, metrics, plugin, reject, secrets, sessions,
+        Session, SessionEdits, Verdict, apis, http, kv, log, metrics, plugin, reject, secrets, sessions,
     };
 }
 

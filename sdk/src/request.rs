@@ -79,7 +79,8 @@ impl Request {
         self.body.set(Some(body.into()));
     }
 
-    /// Sends the request elsewhere than to the API's upstream. Needs the capability `upstream`.
+    /// Sends the request elsewhere than to the API's upstream: to another server, or to another API of the gateway that the
+    /// operator lists, through whose hooks, authentication and limits it then goes. Needs the capability `upstream`.
     pub fn set_upstream(&mut self, upstream: Upstream) {
         self.upstream = Some(upstream);
     }

@@ -1,6 +1,6 @@
 //! Runs a plugin natively, against a fake host.
 //!
-//! A [`Host`] keeps the values, lines and metrics of the plugin and its clock, and answers its requests; it [loads](Host::load) a plugin as the
+//! A [`Host`] keeps the values, lines and metrics of the plugin and its clock, and answers its requests and calls; it [loads](Host::load) a plugin as the
 //! gateway would. A [`Call`] is a request on its way: the plugin is handed of it what its function asked for, and no more,
 //! and what it changes is there afterwards, in the [`Outcome`].
 //!
@@ -34,6 +34,7 @@ pub use loaded::{Loaded, Outcome};
 pub use crate::guest::contract as description;
 
 use crate::{
+    apis,
     guest::{Plugin, contract::PluginDescription},
     http, kv,
     log::Level,
@@ -165,6 +166,17 @@ impl Host {
     #[must_use]
     pub fn http_requests(&self) -> Vec<http::Request> {
         host::with(|state| state.http_requests.clone())
+    }
+
+    /// Answers calls that the plugin makes to APIs. Without it they are [denied](apis::Error::Denied).
+    pub fn answer_apis(&self, answer: impl Fn(&apis::Request) -> Result<apis::Response, apis::Error> + 'static) {
+        host::with(|state| state.api_answer = Some(std::rc::Rc::new(answer)));
+    }
+
+    /// The calls that the plugin made to APIs.
+    #[must_use]
+    pub fn api_requests(&self) -> Vec<apis::Request> {
+        host::with(|state| state.api_requests.clone())
     }
 
     /// Has a secret of this name; its placeholder is `placeholder-of-NAME`.

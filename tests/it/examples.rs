@@ -221,3 +221,93 @@ async fn mask_keeps_personal_data_out_of_the_records() {
     }
     assert_eq!(upstream.last().target, "/orders/ana@example.com?password=of-the-query");
 }
+
+#[tokio::test]
+async fn route_sends_callers_to_another_host_or_another_api_by_their_metadata() {
+    let upstreams = ["own", "us", "beta"].map(|name| Upstream::answering(move |_| Answer::new(200).body(name)));
+    let [own, us, beta] = &upstreams;
+    let to = json!({ "us": { "host": us.url() }, "beta": { "api": "orders-beta" } });
+    let route = plugin("route").config(json!({ "by": "region", "to": to }));
+    let orders = api("orders").upstream(own).set("/auth", json!({})).post(route);
+    let next = api("orders-beta").path("/beta/").upstream(beta).set("/auth", json!({}));
+    let gateway = Gateway::with(orders).and(next).grant("route", ["upstream"]);
+    let gateway = gateway.plugin("route", "apis", json!({ "allow": ["orders-beta"] })).start().await;
+    for region in ["us", "beta", "eu"] {
+        let session = Session { metadata: [("region".to_owned(), region.into())].into(), ..Session::default() };
+        let kept =
+            gateway.store().create_session(&KeyHash::of(&format!("{region}-token")), &session, Life::Forever).await;
+        assert_eq!(kept, Ok(true));
+    }
+    let call = async |region: &str| {
+        let call = gateway.get("/orders/1?a=b").header("authorization", &format!("{region}-token"));
+        let reply = call.send().await;
+        (reply.status(), reply.text().to_owned())
+    };
+
+    for (region, name) in [("us", "us"), ("beta", "beta"), ("eu", "own")] {
+        assert_eq!(call(region).await, (200, name.to_owned()), "{region}");
+    }
+
+    assert_eq!(us.last().target, "/orders/1?a=b");
+    assert_eq!(beta.last().target, "/beta/1?a=b");
+    assert_eq!(upstreams.each_ref().map(Upstream::calls), [1, 1, 1]);
+}
+
+/// An API that answers with what it calls at the same time: `users` and `orders`.
+fn overview() -> stile_tests::Api {
+    let parts = json!({
+        "customer": { "api": "users", "path": "/{id}" },
+        "orders": { "api": "orders", "path": "/?customer={id}" },
+    });
+    let aggregate = plugin("aggregate").config(json!({ "parts": parts, "timeout_ms": 15_000 }));
+    api("overview").upstream_url("http://127.0.0.1:1").endpoint("GET", "/customers/{id}", aggregate)
+}
+
+async fn aggregating(users: &Upstream, orders: &Upstream) -> Gateway {
+    let keyed = |id: &str, upstream: &Upstream| api(id).strip().upstream(upstream).set("/auth", json!({}));
+    let gateway = Gateway::with(overview()).and(keyed("users", users)).and(keyed("orders", orders));
+    let gateway =
+        gateway.grant("aggregate", ["apis"]).plugin("aggregate", "apis", json!({ "allow": ["users", "orders"] }));
+    let gateway =
+        gateway.limits("aggregate", json!({ "deadline_ms": 20_000, "api_time_max_ms": 15_000 })).start().await;
+    let kept = gateway.store().create_session(&KeyHash::of("ana-token"), &Session::default(), Life::Forever).await;
+    assert_eq!(kept, Ok(true));
+    gateway
+}
+
+#[tokio::test]
+async fn aggregate_asks_two_apis_at_the_same_time() {
+    // Neither answers before the other one is asked.
+    let both = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let waiting = |body: &'static str| {
+        let both = both.clone();
+        Upstream::answering(move |_| {
+            both.wait();
+            Answer::new(200).body(body)
+        })
+    };
+    let (users, orders) = (waiting("{\"name\":\"ana\"}"), waiting("[1,2]"));
+    let gateway = aggregating(&users, &orders).await;
+
+    let reply = gateway.get("/overview/customers/a%20b").header("authorization", "ana-token").send().await;
+
+    assert_eq!((reply.status(), reply.json()), (200, json!({ "customer": { "name": "ana" }, "orders": [1, 2] })));
+    assert_eq!((users.last().target.as_str(), orders.last().target.as_str()), ("/a%20b", "/?customer=a%20b"));
+}
+
+#[tokio::test]
+async fn aggregate_answers_with_what_there_is() {
+    let (users, orders) =
+        (Upstream::answering(|_| Answer::new(500)), Upstream::answering(|_| Answer::new(200).body("[]")));
+    let gateway = aggregating(&users, &orders).await;
+    let ask = || gateway.get("/overview/customers/7");
+
+    let reply = ask().header("authorization", "ana-token").send().await;
+    let partial = json!({ "customer": null, "orders": [], "errors": { "customer": "answered 500" } });
+    assert_eq!((reply.status(), reply.json()), (200, partial));
+
+    let reply = ask().send().await;
+    let errors = json!({ "customer": "answered 401", "orders": "answered 401" });
+    assert_eq!((reply.status(), reply.json()), (502, json!({ "customer": null, "orders": null, "errors": errors })));
+    assert_eq!((users.calls(), orders.calls()), (1, 1), "each API decides for itself who may call it");
+}

@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that looks for what is not there has failed, and says where")]
 
+mod apis;
 mod caps;
 mod compile;
 mod egress;

@@ -25,11 +25,10 @@ pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<()
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("plugin");
     let name = PluginName::parse(stem).or_else(|_| PluginName::parse("plugin")).map_err(Failure::usage)?;
     // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.
-    let grants = Capability::ALL.into_iter().filter(|capability| capability.offered()).collect();
+    let grants = Capability::ALL.to_vec();
     let (isolation, limits, quarantine) = (Isolation::Request, Limits::default(), Quarantine::default());
-    let (outgoing_http, secrets) = (OutgoingHttp::default(), Vec::new());
-    let spec =
-        PluginSpec { name, file: file.to_owned(), grants, outgoing_http, secrets, isolation, limits, quarantine };
+    let (file, outgoing_http, secrets, apis) = (file.to_owned(), OutgoingHttp::default(), Vec::new(), Vec::new());
+    let spec = PluginSpec { name, file, grants, outgoing_http, secrets, apis, isolation, limits, quarantine };
     // The cache would hide how long it takes to compile.
     let mut loader = prepared.loader;
     loader.cache = None;

@@ -11,11 +11,12 @@ use crate::model::api::{Api, Listen};
 use crate::model::gateway::Gateway;
 use crate::model::id::{ApiId, PluginName};
 use crate::model::plugin::{Hook, PluginSpec};
+use crate::pipeline::apis::Apis;
 use crate::pipeline::plan::{Plan, PlanError, Routed};
 use crate::plugin::failure::LoadError;
 use crate::plugin::load::{ApiFacts, Generation, Loader, PluginFile};
 use crate::plugin::pool::Pool;
-use crate::router::{Conflict, Router};
+use crate::router::Conflict;
 
 /// Builds snapshots.
 pub struct Builder<'b> {
@@ -75,7 +76,7 @@ impl<'b> Builder<'b> {
             plugins.insert(&spec.name, plugin);
         }
         let mut plans = Vec::new();
-        let mut routes: Vec<(Listen, Routed)> = Vec::new();
+        let mut routes: Vec<(ApiId, Listen, Routed)> = Vec::new();
         for api in &gateway.apis {
             let before = self.plans.get(&api.id).copied();
             let (plan, outcome) = match self.plan(api, before, &plugins) {
@@ -104,14 +105,14 @@ impl<'b> Builder<'b> {
             report.apis.push((api.id.clone(), outcome));
             match plan {
                 Some(plan) => {
-                    routes.push((plan.api.listen.clone(), Routed::Plan(plan.clone())));
+                    routes.push((api.id.clone(), plan.api.listen.clone(), Routed::Plan(plan.clone())));
                     plans.push(plan);
                 }
-                None => routes.push((api.listen.clone(), Routed::Unavailable)),
+                None => routes.push((api.id.clone(), api.listen.clone(), Routed::Unavailable)),
             }
         }
         self.report_removed(gateway, &mut report);
-        let apis = Arc::new(Router::new(routes.iter().map(|(listen, routed)| (listen, routed.clone())))?);
+        let apis = Arc::new(Apis::new(routes)?);
         let pools = pools(&plans);
         let plugins = gateway.plugins.iter().filter_map(|spec| plugins.remove(&spec.name)).collect();
         Ok((Snapshot { apis, plans, plugins, pools, problems }, report))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::api::Api;
+use super::id::ApiId;
 use super::outgoing::Destination;
 use super::plugin::{Capability, PluginSpec};
 use super::policy::Policy;
@@ -194,6 +195,10 @@ pub struct Runtime {
     pub grants_max: Option<Vec<Capability>>,
     /// Where any plugin may be allowed to send requests; `None` for anywhere.
     pub outgoing_http_max: Option<Vec<Destination>>,
+    /// APIs that any plugin may be allowed to call, or to send requests on to; `None` for all of them.
+    pub apis_max: Option<Vec<ApiId>>,
+    /// How deep requests may come from requests, by calls of plugins to APIs and by being sent on to them.
+    pub api_depth_max: u32,
 }
 
 impl Default for Runtime {
@@ -212,6 +217,8 @@ impl Default for Runtime {
             compile_threads: 1,
             grants_max: None,
             outgoing_http_max: None,
+            apis_max: None,
+            api_depth_max: 3,
         }
     }
 }

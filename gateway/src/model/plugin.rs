@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::PluginName;
+use super::id::{ApiId, PluginName};
 use super::outgoing::OutgoingHttp;
 use super::secret::PluginSecret;
 
@@ -177,6 +177,7 @@ impl Capability {
         match self {
             Self::OutgoingHttp => " and where it may go to its `outgoing_http.allow`",
             Self::Secrets => " and where they come from to its `secrets`",
+            Self::Apis => " and their ids to its `apis.allow`",
             _ => "",
         }
     }
@@ -184,22 +185,6 @@ impl Capability {
     /// Finds a capability by its name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.as_str() == name)
-    }
-
-    /// Whether this version of the gateway offers it. One that is not offered is refused when a plugin loads.
-    pub const fn offered(self) -> bool {
-        matches!(
-            self,
-            Self::Log
-                | Self::Kv
-                | Self::Metrics
-                | Self::SessionsRead
-                | Self::Sessions
-                | Self::Secrets
-                | Self::OutgoingHttp
-                | Self::Upstream
-                | Self::SessionLimits
-        )
     }
 
     /// What a plugin has with these grants: each once, in order, with what it includes.
@@ -227,6 +212,8 @@ pub struct PluginSpec {
     pub outgoing_http: OutgoingHttp,
     /// What it may send without knowing it, with the capability `secrets`.
     pub secrets: Vec<PluginSecret>,
+    /// The APIs that it may call, with the capability `apis`, and send requests on to, with `upstream`.
+    pub apis: Vec<ApiId>,
     /// How instances are used.
     pub isolation: Isolation,
     /// What one call may use.
@@ -360,6 +347,18 @@ pub struct Limits {
     pub outgoing_wait: Duration,
     /// Idle connections kept, over all cores.
     pub outgoing_idle_connections_max: u32,
+    /// Calls to APIs of the gateway that one call may make.
+    pub api_calls_max: u32,
+    /// Time of one such call, from its beginning to the last byte of its answer. The deadline of the plugin's call ends it too.
+    pub api_time_max: Duration,
+    /// Bytes of its body.
+    pub api_request_bytes_max: u64,
+    /// Bytes of its answer: of the body, and of names and values of header fields.
+    pub api_response_bytes_max: u64,
+    /// Such calls of the plugin at one time, over all APIs and cores.
+    pub api_concurrency_max: u32,
+    /// How long one waits for another one to end before it fails.
+    pub api_wait: Duration,
 }
 
 impl Default for Limits {
@@ -405,6 +404,12 @@ impl Default for Limits {
             outgoing_concurrency_max: 64,
             outgoing_wait: Duration::from_millis(50),
             outgoing_idle_connections_max: 16,
+            api_calls_max: 8,
+            api_time_max: Duration::from_secs(5),
+            api_request_bytes_max: 1 << 20,
+            api_response_bytes_max: 1 << 20,
+            api_concurrency_max: 64,
+            api_wait: Duration::from_millis(50),
         }
     }
 }

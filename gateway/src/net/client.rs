@@ -77,6 +77,11 @@ impl Peer {
         Self { address, address_header, local, local_port_header: HeaderValue::from(local.port()), tls, trusted }
     }
 
+    /// A caller that is known by what was found out of it, and that nothing more is believed of.
+    pub fn of_client(client: IpAddr, local: SocketAddr, tls: bool) -> Self {
+        Self::new(SocketAddr::new(client, 0), local, tls, &TrustedProxies::default())
+    }
+
     /// `http` or `https`, as the caller used it.
     pub fn scheme(&self, headers: &HeaderMap) -> &'static str {
         self.told_scheme(headers).unwrap_or(if self.tls { "https" } else { "http" })

@@ -6,34 +6,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 
-use super::Apis;
 use super::analytics::{Recorder, Recording};
+use super::apis::Apis;
 use super::caller::Caller;
 use super::content::Content;
 use super::limits::Told;
-use super::plan::{HookStep, Plan, Routed};
+use super::plan::{HookStep, Plan};
 use super::reject::{ErrorFormat, Reject};
 use super::standing::Standings;
 use super::version::ServedVersion;
 use crate::clock::Clock;
 use crate::message::body::{Body, BodyError};
-use crate::message::hop;
-use crate::model::api::Origin;
 use crate::model::gateway::AccessLog;
-use crate::model::path;
 use crate::model::store::Away;
 use crate::net::client::{Peer, TrustedProxies};
 use crate::plugin::failure::Fault;
 use crate::plugin::pool::Worker;
-use crate::plugin::verdict::{Facts, Made, RequestView, Vars};
+use crate::plugin::verdict::{Facts, Made, RequestView, UpstreamOverride, Vars};
 use crate::store::{SessionCache, Store};
 use crate::telemetry::flood::Flood;
-use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 
@@ -61,6 +56,10 @@ pub struct Core {
     pub standings: Standings,
     /// What happens to requests with limits while the store is away.
     pub away: Away,
+    /// The APIs of this moment.
+    pub apis: Box<dyn Fn() -> Arc<Apis>>,
+    /// How deep requests may come from requests.
+    pub api_depth_max: u32,
     /// Requests on this core that have an API and no end yet.
     pub in_flight: Cell<u32>,
     /// Makes request ids: a part drawn at start, and a count.
@@ -90,7 +89,7 @@ impl RequestIds {
         Self { prefix: hexadecimal(prefix), count: Cell::new(0) }
     }
 
-    fn next(&self) -> RequestId {
+    pub(super) fn next(&self) -> RequestId {
         self.count.set(self.count.get().wrapping_add(1));
         let mut digits = [0; 32];
         let (prefix, count) = digits.split_at_mut(16);
@@ -115,6 +114,11 @@ fn hexadecimal(number: u64) -> [u8; 16] {
 }
 
 impl RequestId {
+    /// What a trusted proxy named a request.
+    pub(super) const fn given(value: HeaderValue) -> Self {
+        Self(Id::Given(value))
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -143,6 +147,15 @@ pub enum Upload {
     Awaited,
 }
 
+/// The requests that a request comes from: none for a caller's own.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    /// How many there are.
+    pub depth: u32,
+    /// The id of the last one.
+    pub parent: Option<Rc<str>>,
+}
+
 /// Whether a step ends the way in.
 pub enum Flow {
     /// The next step.
@@ -164,6 +177,13 @@ pub struct Answer {
     pub made: Made,
     /// The upstream's side of an upgraded connection.
     pub upgrade: Option<OnUpgrade>,
+}
+
+impl Answer {
+    /// Whether the connection has become a tunnel, here or by an API that the request was sent on to.
+    pub fn is_upgraded(&self) -> bool {
+        self.status.is_informational()
+    }
 }
 
 /// One request on its way.
@@ -203,7 +223,10 @@ pub struct Exchange {
     /// The caller's credential, for the record.
     pub(super) credential: Option<Vec<u8>>,
     pub(super) vars: Vars,
-    pub(super) target: Option<Origin>,
+    /// Where it goes instead of the API's upstream.
+    pub(super) target: Option<UpstreamOverride>,
+    /// The requests that it comes from.
+    pub(super) lineage: Lineage,
     pub(super) upstream_time: Duration,
     pub(super) recording: Option<Box<Recording>>,
     pub(super) bytes_in: Rc<Cell<u64>>,
@@ -214,140 +237,7 @@ pub struct Exchange {
     pub(super) is_told: bool,
 }
 
-/// A request that reached no API.
-pub struct Unrouted {
-    reject: Reject,
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    peer: Rc<Peer>,
-    version: Version,
-    upload: Upload,
-}
-
-impl Unrouted {
-    /// The answer, with its line in the log.
-    pub fn respond(self, core: &Core) -> Response<Body> {
-        let mut response = self.reject.respond(ErrorFormat::of(&self.headers));
-        super::finish::say_close(self.version, self.upload, response.headers_mut());
-        let status = response.status().as_u16();
-        core.metrics.unrouted(status, self.reject.reason());
-        if log::wants(core.access, status) {
-            log::access(&log::AccessLine {
-                api: "",
-                request_id: "",
-                client: self.peer.address.ip(),
-                method: self.method.as_str(),
-                path: &self.path,
-                protocol: self.version,
-                status,
-                bytes: 0,
-                time: Duration::ZERO,
-                upstream: Duration::ZERO,
-            });
-        }
-        response
-    }
-}
-
 impl Exchange {
-    /// Finds the API of a request and makes it ready for the plan.
-    #[expect(clippy::result_large_err, reason = "made once for a request that ends with it")]
-    pub fn begin(
-        core: &Rc<Core>,
-        apis: &Arc<Apis>,
-        request: Request<Incoming>,
-        peer: Rc<Peer>,
-    ) -> Result<(Box<Self>, Arc<Plan>), Unrouted> {
-        let begun = Instant::now();
-        let (mut parts, body) = request.into_parts();
-        let host = without_port(peer.host(&parts.uri, &parts.headers).unwrap_or("")).to_ascii_lowercase();
-        let authority = match parts.uri.authority() {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            None => parts.headers.get(HOST).cloned(),
-        };
-        let found =
-            path::canonical(parts.uri.path()).map_err(Reject::from).and_then(|path| match apis.find(&host, &path) {
-                Some((Routed::Plan(plan), rest)) => {
-                    let rest = if plan.api.listen.strip { rest.to_owned() } else { path.clone().into_owned() };
-                    Ok((plan.clone(), rest))
-                }
-                Some((Routed::Unavailable, _)) => Err(Reject::Unavailable),
-                None => Err(Reject::NotFound),
-            });
-        let (plan, path) = match found {
-            Ok(found) => found,
-            Err(reject) => {
-                let path = parts.uri.path().to_owned();
-                let (method, headers, version) = (parts.method, parts.headers, parts.version);
-                let upload = if body.is_end_stream() { Upload::Whole } else { Upload::Left(body.size_hint().exact()) };
-                return Err(Unrouted { reject, method, path, headers, peer, version, upload });
-            }
-        };
-        let id = match parts.headers.get("x-request-id") {
-            Some(given) if peer.trusted && is_id(given) => RequestId(Id::Given(given.clone())),
-            _ => core.ids.next(),
-        };
-        let upgrade = if is_websocket(&parts.headers) && hop::upgrade_requested(&parts.headers, parts.version) {
-            hop::strip_but_upgrade(&mut parts.headers);
-            parts.extensions.remove::<OnUpgrade>()
-        } else {
-            // Now, not after the plugins: what the caller names in `Connection` must not take away what they set.
-            hop::strip(&mut parts.headers);
-            None
-        };
-        if parts.version == Version::HTTP_2 {
-            hop::join_cookies(&mut parts.headers);
-        }
-        let error_format = ErrorFormat::of(&parts.headers);
-        let bytes_in = Rc::new(Cell::new(0));
-        let recording = Recording::begin(&plan, &parts.headers);
-        let upload = Rc::new(Cell::new(Upload::Whole));
-        let body = if body.is_end_stream() {
-            Body::Empty
-        } else {
-            upload.set(Upload::Left(body.size_hint().exact()));
-            super::finish::incoming(body, &plan, begun, &bytes_in, &upload, recording.as_deref())
-        };
-        plan.metrics.begin();
-        core.in_flight.set(core.in_flight.get().saturating_add(1));
-        let exchange = Box::new(Self {
-            client: core.trusted.client(&peer, &parts.headers),
-            is_https: peer.scheme(&parts.headers) == "https",
-            host,
-            authority,
-            id,
-            begun,
-            time_ms: core.clock.now_ms(),
-            version: parts.version,
-            original_method: parts.method.clone(),
-            method: parts.method,
-            api_version: None,
-            path,
-            query: parts.uri.query().map(str::to_owned),
-            original_uri: parts.uri,
-            headers: parts.headers,
-            content: Content::streamed(body),
-            upgrade,
-            caller: None,
-            is_moved: false,
-            told: None,
-            credential: None,
-            vars: Vars::new(),
-            target: None,
-            upstream_time: Duration::ZERO,
-            recording,
-            bytes_in,
-            upload,
-            error_format,
-            is_told: false,
-            core: core.clone(),
-            plan: plan.clone(),
-            peer,
-        });
-        Ok((exchange, plan))
-    }
-
     /// What a function is told of the request, and the request as it sees it.
     pub fn seen_by<'a>(&'a self, step: &HookStep) -> (Facts<'a>, RequestView<'a>) {
         let reads = &step.function.function.reads;
@@ -360,6 +250,8 @@ impl Exchange {
             endpoint: if reads.context.endpoint { self.endpoint() } else { None },
             host: &self.host,
             vars: &self.vars,
+            local: self.peer.local,
+            depth: self.lineage.depth,
         };
         let view = RequestView {
             method: &self.method,
@@ -459,26 +351,6 @@ impl Core {
 }
 
 static STORE: Flood = Flood::new();
-
-/// A host without its port; an IPv6 address keeps its brackets.
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') && (!host.contains(':') || host.ends_with(']')) => host,
-        _ => authority,
-    }
-}
-
-/// The one protocol that is passed on: with others, such as `h2c`, requests would follow that no hook sees.
-fn is_websocket(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
-fn is_id(value: &HeaderValue) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
-    !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX && value.as_bytes().iter().copied().all(is_plain)
-}
-
-const REQUEST_ID_BYTES_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::analytics::{Capture, Recording};
 use super::exchange::{Answer, Exchange, Upload};
@@ -23,7 +22,7 @@ use crate::upstream::splice;
 
 /// The caller's body: counted, bounded, recorded where the API asks for it.
 pub fn incoming(
-    body: Incoming,
+    body: Body,
     plan: &Plan,
     begun: Instant,
     bytes: &Rc<Cell<u64>>,
@@ -40,7 +39,7 @@ pub fn incoming(
 /// See [`incoming`].
 #[derive(Debug)]
 struct Received {
-    body: Incoming,
+    body: Body,
     bytes: Rc<Cell<u64>>,
     upload: Rc<Cell<Upload>>,
     bytes_max: u64,
@@ -53,7 +52,7 @@ impl http_body::Body for Received {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::Connection);
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.upload.set(match &polled {
             Poll::Pending => Upload::Awaited,
             Poll::Ready(Some(_)) if !self.body.is_end_stream() => Upload::Left(self.body.size_hint().exact()),
@@ -246,6 +245,7 @@ impl Exchange {
             log::access(&log::AccessLine {
                 api: plan.api.id.as_str(),
                 request_id: self.id.as_str(),
+                parent: self.lineage.parent.as_deref(),
                 client: self.client,
                 method: self.original_method.as_str(),
                 path: self.original_uri.path(),

@@ -9,20 +9,27 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::content::Content;
 use super::exchange::{Answer, Exchange, Upload};
+use super::onward;
 use super::plan::{Destination, Plan};
 use super::reject::Reject;
 use super::version::ServedVersion;
 use crate::message::body::{Body, BodyError};
-use crate::plugin::verdict::Made;
+use crate::model::api::Origin;
+use crate::plugin::verdict::{Made, UpstreamOverride};
 use crate::upstream::UpstreamError;
 
 /// Sends the request as it is now, and takes the upstream's answer.
 pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject> {
+    if let Some(UpstreamOverride::Api(id)) = &exchange.target {
+        let id = id.clone();
+        // Boxed: that API may send it on as well.
+        return Box::pin(onward::send(plan, exchange, &id)).await;
+    }
     let version = exchange.api_version.clone();
     let destination = version.as_deref().and_then(ServedVersion::destination).unwrap_or(&plan.destination);
     let uri = uri(destination, exchange)?;
     let overridden =
-        exchange.target.as_ref().map(|origin| std::sync::Arc::new(destination.target.with_origin(origin.clone())));
+        exchange.origin().map(|origin| std::sync::Arc::new(destination.target.with_origin(origin.clone())));
     let target = overridden.as_ref().unwrap_or(&destination.target);
     // The exchange keeps its headers for the response hooks; what is sent is made from a copy only where they need them.
     let mut headers = if plan.response.is_empty() && !plan.api.analytics.enabled {
@@ -79,7 +86,7 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
 }
 
 /// Who is late: the caller, whose body is waited for, or the upstream.
-fn late(exchange: &Exchange) -> Reject {
+pub(super) fn late(exchange: &Exchange) -> Reject {
     match exchange.upload.get() {
         Upload::Awaited => Reject::RequestBody(BodyError::Timeout),
         Upload::Whole | Upload::Left(_) => Reject::Timeout,
@@ -105,14 +112,25 @@ fn uri(destination: &Destination, exchange: &Exchange) -> Result<Uri, Reject> {
     path.map(Uri::from).map_err(|_| Reject::RequestInvalid("path or query"))
 }
 
+impl Exchange {
+    /// The server that a plugin sends it to.
+    const fn origin(&self) -> Option<&Origin> {
+        match &self.target {
+            Some(UpstreamOverride::Origin(origin)) => Some(origin),
+            Some(UpstreamOverride::Api(_)) | None => None,
+        }
+    }
+}
+
 /// The target's host, or the caller's where the definition preserves it.
 fn host(plan: &Plan, destination: &Destination, exchange: &Exchange, headers: &mut HeaderMap) {
-    let preserved = exchange.authority.clone().filter(|_| plan.api.upstream.preserve_host && exchange.target.is_none());
+    let preserved =
+        exchange.authority.clone().filter(|_| plan.api.upstream.preserve_host && exchange.origin().is_none());
     if let Some(authority) = preserved {
         headers.insert(HOST, authority);
         return;
     }
-    let authority = match &exchange.target {
+    let authority = match exchange.origin() {
         Some(origin) => HeaderValue::from_str(&origin.authority()).ok(),
         None => Some(destination.host.clone()),
     };

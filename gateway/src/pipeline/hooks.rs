@@ -9,9 +9,7 @@ use crate::message::body::BodyError;
 use crate::model::plugin::{FailureKind, OnFailure};
 use crate::plugin::call::Outcome;
 use crate::plugin::failure::{CallError, Fault};
-use crate::plugin::verdict::{
-    Edits, Made, Reply, RequestEdit, ResponseEdit, ResponseView, UpstreamOverride, Vars, Verdict,
-};
+use crate::plugin::verdict::{Edits, Made, Reply, RequestEdit, ResponseEdit, ResponseView, Vars, Verdict};
 
 /// Runs a `pre` plugin.
 pub async fn pre(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reject> {
@@ -55,7 +53,7 @@ pub async fn post(step: &HookStep, exchange: &mut Exchange) -> Result<Flow, Reje
 pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut Answer) -> Result<(), Reject> {
     let hook = &step.hook;
     if let Some(bytes_max) = hook.function.body_bytes_max()
-        && answer.upgrade.is_none()
+        && !answer.is_upgraded()
         && !exchange.is_bodiless(answer.status)
     {
         let read =
@@ -93,7 +91,7 @@ pub async fn response(step: &ResponseStep, exchange: &mut Exchange, answer: &mut
     for edit in edits {
         match edit {
             // An upgraded connection is no answer any more: its status and body are what they are.
-            ResponseEdit::Status(_) | ResponseEdit::Body(_) if answer.upgrade.is_some() => {}
+            ResponseEdit::Status(_) | ResponseEdit::Body(_) if answer.is_upgraded() => {}
             ResponseEdit::Status(status) => answer.status = status,
             ResponseEdit::Header(edit) => edit.apply(&mut answer.headers),
             ResponseEdit::Body(body) => answer.content.replace(body, &mut answer.headers),
@@ -241,14 +239,11 @@ pub fn edit_request(exchange: &mut Exchange, edits: Vec<RequestEdit>) -> Result<
             RequestEdit::RemoveVar(name) => {
                 vars.get_or_insert_with(|| exchange.vars.clone()).retain(|(of, _)| of != name);
             }
-            RequestEdit::Upstream(UpstreamOverride::Api(_)) => {
-                return Err("sending a request to another API is not offered by this version of the gateway");
-            }
             RequestEdit::Method(_)
             | RequestEdit::Path(_)
             | RequestEdit::Header(_)
             | RequestEdit::Body(_)
-            | RequestEdit::Upstream(UpstreamOverride::Origin(_)) => {}
+            | RequestEdit::Upstream(_) => {}
         }
     }
     // From here on nothing can fail.
@@ -270,7 +265,7 @@ pub fn edit_request(exchange: &mut Exchange, edits: Vec<RequestEdit>) -> Result<
             }
             RequestEdit::Header(edit) => edit.apply(&mut exchange.headers),
             RequestEdit::Body(body) => exchange.content.replace(body, &mut exchange.headers),
-            RequestEdit::Upstream(UpstreamOverride::Origin(origin)) => exchange.target = Some(origin),
+            RequestEdit::Upstream(target) => exchange.target = Some(target),
             // Done above.
             _ => {}
         }

@@ -170,6 +170,18 @@ pub enum Routed {
     Unavailable,
 }
 
+impl Routed {
+    /// Whether both are one.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plan(plan), Self::Plan(other)) => Arc::ptr_eq(plan, other),
+            // Whichever it is, it answers alike.
+            (Self::Unavailable, Self::Unavailable) => true,
+            _ => false,
+        }
+    }
+}
+
 /// An API's plan cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {

@@ -122,6 +122,9 @@ pub enum Reject {
     /// What plugins made of the request cannot be sent.
     #[error("request cannot be sent: {0}")]
     RequestInvalid(&'static str),
+    /// It would come from more requests than it may.
+    #[error("request came through more APIs than `runtime.api_depth_max`")]
+    TooDeep,
     /// The time of the whole request is over.
     #[error("request took longer than `request_timeout_ms`")]
     Timeout,
@@ -194,7 +197,7 @@ impl Reject {
                 UpstreamError::ConnectTimeout | UpstreamError::ReplyTimeout => StatusCode::GATEWAY_TIMEOUT,
                 _ => StatusCode::BAD_GATEWAY,
             },
-            Self::RequestInvalid(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::RequestInvalid(_) | Self::TooDeep => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -233,6 +236,7 @@ impl Reject {
             Self::Plugin { .. } => "plugin_failure",
             Self::Upstream(_) => "upstream",
             Self::RequestInvalid(_) => "request_invalid",
+            Self::TooDeep => "too_deep",
             Self::Timeout => "timeout",
         }
     }
@@ -279,6 +283,8 @@ impl Reject {
             }
             Self::Upstream(_) => "There was a problem proxying the request",
             Self::RequestInvalid(_) => "Middleware error",
+            // Tyk's words.
+            Self::TooDeep => "Loop level too deep",
         }
     }
 

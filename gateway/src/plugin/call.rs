@@ -57,7 +57,7 @@ impl Use {
             let handle: Pre<'_> = self.generation.exports.handle(Hook::Pre, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request)).await?.0)
         };
-        self.call(worker, Some(facts.client), guest, |action| self.lift().pre(action)).await
+        self.call(worker, Some(&facts), guest, |action| self.lift().pre(action)).await
     }
 
     /// Calls an `auth` function.
@@ -78,7 +78,7 @@ impl Use {
             let handle: Auth<'_> = self.generation.exports.handle(Hook::Auth, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, credential)).await?.0)
         };
-        self.call(worker, Some(facts.client), guest, |action| self.lift().auth(action)).await
+        self.call(worker, Some(&facts), guest, |action| self.lift().auth(action)).await
     }
 
     /// Calls a `post-auth` function.
@@ -112,7 +112,7 @@ impl Use {
             let handle: Endpoint<'_> = self.generation.exports.handle(Hook::Endpoint, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, path_params, session)).await?.0)
         };
-        self.call(worker, Some(facts.client), guest, |action| self.lift().action(SessionAction::from(action))).await
+        self.call(worker, Some(&facts), guest, |action| self.lift().action(SessionAction::from(action))).await
     }
 
     /// Calls a `post` function.
@@ -148,7 +148,7 @@ impl Use {
             let handle: WithSession<'_, A> = self.generation.exports.handle(hook, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
         };
-        self.call(worker, Some(facts.client), guest, |action| self.lift().action(SessionAction::from(action))).await
+        self.call(worker, Some(&facts), guest, |action| self.lift().action(SessionAction::from(action))).await
     }
 
     /// Calls a `response` function.
@@ -170,7 +170,7 @@ impl Use {
             let handle: Response<'_> = self.generation.exports.handle(Hook::Response, store, instance)?;
             Ok(handle.call_async(store, (&*self.function.name, context, request, response, session)).await?.0)
         };
-        self.call(worker, Some(facts.client), guest, |action| self.lift().response(action)).await
+        self.call(worker, Some(&facts), guest, |action| self.lift().response(action)).await
     }
 
     /// Calls an `analytics` function with some records of the API.
@@ -196,20 +196,22 @@ impl Use {
     }
 
     fn lift(&self) -> Lift<'_> {
-        Lift { limits: &self.generation.limits, grants: &self.generation.spec.grants }
+        let spec = &self.generation.spec;
+        Lift { limits: &self.generation.limits, grants: &spec.grants, apis: &spec.apis }
     }
 
     /// What all calls have in common: an instance, fuel, a deadline, and an answer to check.
     async fn call<R, V>(
         &self,
         worker: &Worker,
-        caller: Option<IpAddr>,
+        facts: Option<&Facts<'_>>,
         guest: impl AsyncFnOnce(&mut Store<Host>, &Instance) -> wasmtime::Result<Result<R, String>>,
         lift: impl FnOnce(R) -> Result<V, Invalid>,
     ) -> Outcome<V> {
         let begin = Instant::now();
         let limits = &self.generation.limits;
         let deadline = begin + limits.deadline;
+        let caller = facts.map(|facts| facts.client);
         let mut usage = Usage::default();
         let pass = match self.generation.quarantine.admit(caller) {
             Ok(pass) => pass,
@@ -223,10 +225,10 @@ impl Use {
             };
             let (answer, fuel, log_lines_dropped) =
                 run(&self.generation.engine, limits, store, deadline, async |store| {
-                    // `init` has no network, for it may run before each call; `analytics` has none, for it sees what
-                    // all callers sent.
-                    if self.function.hook != Hook::Analytics {
-                        store.data_mut().open();
+                    // `init` has no network, for it may run before each call; `analytics`, which is told of no request, has
+                    // none, for it sees what all callers sent.
+                    if let Some(facts) = facts {
+                        store.data_mut().open(facts);
                     }
                     guest(store, instance).await
                 })
@@ -265,7 +267,7 @@ pub(super) async fn instantiate(
 ) -> Result<(Store<Host>, Instance), CallError> {
     let (engine, limits) = (&generation.engine, &generation.limits);
     let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), worker.lane.clone())
-        .with_outlet(worker.outlet.clone());
+        .with_ways(worker.outlet.clone(), worker.loopback.clone());
     let mut store = host.into_store(engine.wasmtime());
     let prepared = async |store: &mut Store<Host>| {
         let instance = generation.component.instantiate_async(&mut *store).await?;

@@ -77,9 +77,6 @@ pub fn wanted(spec: &PluginSpec, description: &Description) -> Result<(), LoadEr
 
 fn granted(spec: &PluginSpec, capability: Capability, wanted: String) -> Result<(), LoadError> {
     let plugin = spec.name.clone();
-    if !capability.offered() {
-        return Err(LoadError::NotOffered { plugin, capability: capability.as_str().to_owned() });
-    }
     if !spec.grants.contains(&capability) {
         return Err(LoadError::NotGranted { plugin, capability, wanted });
     }

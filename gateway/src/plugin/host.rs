@@ -2,6 +2,7 @@
 //!
 //! Whether an interface is linked at all was decided when the plugin loaded; here each call is only measured.
 
+mod apis;
 mod http;
 mod kv;
 mod log;
@@ -17,6 +18,8 @@ use std::time::Instant;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{CallHook, Store, StoreContextMut, Trap, UpdateDeadline};
 
+use self::apis::Cause;
+pub use self::apis::{ApiCall, ApiCalls, ApiGate, Asked, Loopback, Unanswered};
 pub use self::http::{Gate, Outlet};
 pub use self::sessions::Sessions;
 pub use self::wasi::Output;
@@ -26,8 +29,9 @@ use super::v0_1::bindings::stile::plugin as imports;
 use crate::model::id::{ApiId, PluginName};
 use crate::model::plugin::{Capability, Limits};
 use crate::model::secret::PluginSecret;
+use crate::plugin::verdict::Facts;
 use crate::store::kv::KvSpace;
-use crate::telemetry::metrics::{GuestMetrics, OutgoingMetrics};
+use crate::telemetry::metrics::{ApiCallMetrics, GuestMetrics, OutgoingMetrics};
 
 /// Who calls: one plugin of one API, with what belongs to that pair alone.
 #[derive(Debug)]
@@ -46,6 +50,10 @@ pub struct Identity {
     pub gate: Option<Arc<Gate>>,
     /// What became of its requests.
     pub outgoing: OutgoingMetrics,
+    /// Which APIs it may call; `None` without the grant.
+    pub api_gate: Option<Arc<ApiGate>>,
+    /// What became of its calls.
+    pub api_calls: ApiCallMetrics,
     /// What it may send without knowing it.
     pub secrets: Vec<PluginSecret>,
 }
@@ -59,6 +67,10 @@ pub struct Host {
     output: Option<Output>,
     http: Option<Box<http::Http>>,
     outlet: Option<Outlet>,
+    loopback: Option<Loopback>,
+    /// The request that a call is for, where the plugin may make others of it.
+    cause: Option<Arc<Cause>>,
+    api_calls_left: u32,
     /// Whether requests may leave: while a hook runs that may send any.
     is_open: bool,
     outgoing_left: u32,
@@ -97,6 +109,9 @@ impl Host {
             output: None,
             http: None,
             outlet: None,
+            loopback: None,
+            cause: None,
+            api_calls_left: 0,
             is_open: false,
             outgoing_left: 0,
             deadline: Instant::now(),
@@ -116,15 +131,17 @@ impl Host {
         }
     }
 
-    /// With a way out for requests: that of the core where the instance runs.
+    /// With a way out for requests and one back in: those of the core where the instance runs.
     #[must_use]
-    pub fn with_outlet(self, outlet: Option<Outlet>) -> Self {
-        Self { outlet, ..self }
+    pub fn with_ways(self, outlet: Option<Outlet>, loopback: Option<Loopback>) -> Self {
+        Self { outlet, loopback, ..self }
     }
 
-    /// Lets requests leave until the call ends.
-    pub fn open(&mut self) {
+    /// Lets requests leave until the call ends, which is for this request.
+    pub fn open(&mut self, facts: &Facts<'_>) {
         self.is_open = true;
+        let may_call = self.identity.as_ref().is_some_and(|identity| identity.api_gate.is_some());
+        self.cause = may_call.then(|| Arc::new(Cause::new(facts)));
     }
 
     /// Puts the state in a store, with limiter and epoch callback.
@@ -157,12 +174,14 @@ impl Host {
         self.log_bytes_left = self.limits.log_bytes_max;
         self.log_lines_dropped = 0;
         self.outgoing_left = self.limits.outgoing_calls_max;
+        self.api_calls_left = self.limits.api_calls_max;
     }
 
     /// Ends a call: gives the slow lane back and writes what the guest printed.
     pub fn end_call(&mut self) -> CallTrace {
         self.turn.end();
         self.is_open = false;
+        self.cause = None;
         if let Some(http) = &mut self.http {
             http.end_call();
         }
@@ -259,8 +278,7 @@ pub fn linker(engine: &wasmtime::Engine, grants: &[Capability]) -> wasmtime::Res
             Capability::Upstream | Capability::SessionLimits => {}
             Capability::Secrets => imports::secrets::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
             Capability::OutgoingHttp => http::add_to_linker(&mut linker)?,
-            // Refused when the plugin loads, before anything is linked.
-            Capability::Apis => {}
+            Capability::Apis => imports::apis::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?,
         }
     }
     Ok(linker)

@@ -17,7 +17,7 @@ use super::compile::{CompileError, Compiler};
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
-use super::host::{self, Gate, Host, Identity, Sessions};
+use super::host::{self, ApiGate, Gate, Host, Identity, Sessions};
 use super::lane::SlowLane;
 use super::limits::MemoryBudget;
 use super::pool::{Counters, Pool};
@@ -81,6 +81,7 @@ pub struct Generation {
     pub(super) concurrency: Arc<Semaphore>,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) gate: Option<Arc<Gate>>,
+    pub(super) api_gate: Option<Arc<ApiGate>>,
     /// Whether it is called at all.
     pub quarantine: Quarantine,
     _count: Counted,
@@ -231,8 +232,11 @@ impl Loader {
             })?)),
             false => None,
         };
+        let calls_apis = spec.grants.contains(&Capability::Apis);
+        let api_gate = calls_apis.then(|| Arc::new(ApiGate::new(spec, limits.clone())));
         Ok(Arc::new(Generation {
             gate,
+            api_gate,
             quarantine: Quarantine::new(
                 plugin,
                 &digest.short(),
@@ -317,6 +321,8 @@ impl Loader {
             sessions,
             gate: generation.gate.clone(),
             outgoing: self.metrics.outgoing(api, plugin),
+            api_gate: generation.api_gate.clone(),
+            api_calls: self.metrics.api_calls(api, plugin),
             secrets: generation.spec.secrets.clone(),
         })
     }

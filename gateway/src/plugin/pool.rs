@@ -13,7 +13,7 @@ use wasmtime::component::Instance;
 
 use super::call;
 use super::failure::CallError;
-use super::host::{Host, Identity, Outlet};
+use super::host::{Host, Identity, Loopback, Outlet};
 use super::lane::SlowLane;
 use super::load::Generation;
 use crate::model::edit_rules::EditRules;
@@ -70,6 +70,8 @@ pub struct Worker {
     pub lane: SlowLane,
     /// Its way out for requests of plugins; `None` where there is no network.
     pub outlet: Option<Outlet>,
+    /// Its way back in, for calls of plugins to APIs; `None` where nobody answers them.
+    pub loopback: Option<Loopback>,
 }
 
 impl Pool {
@@ -107,7 +109,7 @@ impl Pool {
 
     /// Makes one instance, and no use of it: whether `init` takes the configuration.
     pub async fn try_first_instance(&self) -> Result<(), CallError> {
-        let worker = Worker { index: 0, lane: SlowLane::default(), outlet: None };
+        let worker = Worker { index: 0, lane: SlowLane::default(), outlet: None, loopback: None };
         let deadline = Instant::now() + self.generation.limits.deadline;
         self.lease(&worker, deadline).await.map(Lease::retire)
     }

@@ -18,6 +18,7 @@ pub mod bindings {
             "stile:plugin/kv": async | trappable,
             "stile:plugin/sessions-read": async | trappable,
             "stile:plugin/sessions": async | trappable,
+            "stile:plugin/apis": async | trappable,
         },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },

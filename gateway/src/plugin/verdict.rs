@@ -2,7 +2,7 @@
 //!
 //! A verdict is checked: whoever holds one need not ask again whether a header is a header.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -34,6 +34,10 @@ pub struct Facts<'a> {
     pub host: &'a str,
     /// What earlier plugins set.
     pub vars: &'a Vars,
+    /// Our end of the caller's connection.
+    pub local: SocketAddr,
+    /// How many requests it comes from.
+    pub depth: u32,
 }
 
 /// The request as plugins see it.
@@ -214,7 +218,24 @@ pub enum UpstreamOverride {
     Api(ApiId),
 }
 
-/// An answer that a plugin made.
+/// A request that a plugin has for an API of the gateway.
+#[derive(Debug)]
+pub struct ApiRequest {
+    /// The API.
+    pub api: ApiId,
+    /// The method.
+    pub method: Method,
+    /// Canonical, below the API's listen path.
+    pub path: String,
+    /// The query without `?`.
+    pub query: Option<String>,
+    /// Checked header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// An answer that a plugin made, or is given.
 #[derive(Debug)]
 pub struct Reply {
     /// 200 to 599.

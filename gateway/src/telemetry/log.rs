@@ -115,6 +115,8 @@ pub struct AccessLine<'a> {
     pub api: &'a str,
     /// The request's id.
     pub request_id: &'a str,
+    /// The request that it comes from, where a plugin made it of another one.
+    pub parent: Option<&'a str>,
     /// The caller.
     pub client: IpAddr,
     /// The method.
@@ -148,6 +150,7 @@ pub fn access(line: &AccessLine<'_>) {
         target: "stile::access",
         api = line.api,
         request_id = line.request_id,
+        parent = line.parent,
         client = %line.client,
         method = %escaped(line.method, METHOD_BYTES_MAX),
         path = %escaped(line.path, PATH_BYTES_MAX),

@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use self::guest::GuestFamilies;
 pub use self::guest::{GuestMetricKind, GuestMetrics, MetricRefused};
 pub use self::handles::{
-    ApiMetrics, HookMetrics, OutgoingMetrics, QuarantineMetrics, SessionCallMetrics, VersionMetrics,
+    ApiCallMetrics, ApiMetrics, HookMetrics, OutgoingMetrics, QuarantineMetrics, SessionCallMetrics, VersionMetrics,
 };
 pub use self::reader::ReaderKind;
 use self::reader::Readers;
@@ -74,6 +74,8 @@ struct Families {
     metrics_refused: Counters,
     outgoing: Counters,
     outgoing_seconds: Histograms,
+    api_calls: Counters,
+    api_call_seconds: Histograms,
 }
 
 impl fmt::Debug for Metrics {
@@ -134,6 +136,8 @@ impl Metrics {
             metrics_refused = Counters::default(), "plugin_metrics_refused", "Metrics that a plugin declared and cannot have";
             outgoing = Counters::default(), "plugin_outgoing_requests", "Requests that plugins sent or wished to send, by outcome";
             outgoing_seconds = seconds(), "plugin_outgoing_seconds", "Time of such a request with its answer";
+            api_calls = Counters::default(), "plugin_api_calls", "Calls that plugins made or wished to make to APIs, by outcome";
+            api_call_seconds = seconds(), "plugin_api_call_seconds", "Time of such a call with its answer";
         }
         let readers = Arc::new(Readers::default());
         let guest_families = Arc::new(GuestFamilies::default());
@@ -175,6 +179,8 @@ impl Metrics {
             metrics_refused,
             outgoing,
             outgoing_seconds,
+            api_calls,
+            api_call_seconds,
         }))
     }
 
@@ -256,6 +262,12 @@ impl Metrics {
     pub fn outgoing(&self, api: &ApiId, plugin: &PluginName) -> OutgoingMetrics {
         let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
         OutgoingMetrics { families: self.0.clone(), labels }
+    }
+
+    /// What became of the calls that a plugin of an API makes to APIs.
+    pub fn api_calls(&self, api: &ApiId, plugin: &PluginName) -> ApiCallMetrics {
+        let labels = vec![("api", api.to_string()), ("plugin", plugin.to_string())];
+        ApiCallMetrics { families: self.0.clone(), labels }
     }
 
     /// Counts a request that reached no API.

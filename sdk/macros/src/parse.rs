@@ -122,6 +122,7 @@ impl Keys {
                     "outgoing-http",
                     "secrets",
                     "upstream",
+                    "apis",
                     "session-limits",
                 ];
                 if !known.contains(&name.as_str()) {

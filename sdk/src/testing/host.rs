@@ -1,10 +1,10 @@
-//! The gateway's side of `log`, `kv`, `metrics`, `sessions`, `http` and `secrets`, as far as tests need it. Each thread has its own.
+//! The gateway's side of `log`, `kv`, `metrics`, `sessions`, `http`, `secrets` and `apis`, as far as tests need it. Each thread has its own.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
 use crate::{
-    guest::contract::PluginDescription, http as client, kv::Error as KvError, log::Level, testing::LogLine,
-    types::Session,
+    apis as inner, guest::contract::PluginDescription, http as client, kv::Error as KvError, log::Level,
+    testing::LogLine, types::Session,
 };
 
 thread_local! {
@@ -26,10 +26,15 @@ pub(super) struct State {
     pub(super) http_answer: Option<HttpAnswer>,
     pub(super) http_requests: Vec<client::Request>,
     pub(super) secrets: Vec<String>,
+    pub(super) api_answer: Option<ApiAnswer>,
+    pub(super) api_requests: Vec<inner::Request>,
 }
 
 /// What a test answers requests with.
 pub(super) type HttpAnswer = std::rc::Rc<dyn Fn(&client::Request) -> Result<client::Response, client::Error>>;
+
+/// What a test answers calls to APIs with.
+pub(super) type ApiAnswer = std::rc::Rc<dyn Fn(&inner::Request) -> Result<inner::Response, inner::Error>>;
 
 pub(super) struct Stored {
     pub(super) value: Vec<u8>,
@@ -82,6 +87,27 @@ pub(crate) mod http {
             state.http_answer.clone()
         });
         answer.map_or(Err(Error::Denied), |answer| answer(&request))
+    }
+}
+
+pub(crate) mod apis {
+    use super::with;
+    use crate::apis::{Error, Request, Response};
+
+    #[track_caller]
+    pub(crate) fn call(request: Request) -> Result<Response, Error> {
+        // Outside of the state: the answer is the test's own code.
+        let answer = with(|state| {
+            state.demand("apis");
+            state.api_requests.push(request.clone());
+            state.api_answer.clone()
+        });
+        answer.map_or(Err(Error::Denied), |answer| answer(&request))
+    }
+
+    #[track_caller]
+    pub(crate) fn call_all(requests: Vec<Request>) -> Vec<Result<Response, Error>> {
+        requests.into_iter().map(call).collect()
     }
 }
 

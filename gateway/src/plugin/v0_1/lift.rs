@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use super::bindings::stile::plugin::types;
+use super::bindings::stile::plugin::{apis, types};
 use super::hooks;
 use crate::message::hop;
 use crate::model::api::Origin;
@@ -20,7 +20,7 @@ use crate::plugin::description::{
     ContextReads, DeclaredMetric, Description, Function, HeaderSelection, MetricKind, Reads, Wanted,
 };
 use crate::plugin::verdict::{
-    AuthVerdict, Edits, HeaderEdit, RecordVerdict, Refusal, Rejection, Reply, RequestEdit, ResponseEdit,
+    ApiRequest, AuthVerdict, Edits, HeaderEdit, RecordVerdict, Refusal, Rejection, Reply, RequestEdit, ResponseEdit,
     UpstreamOverride, Verdict,
 };
 
@@ -39,6 +39,8 @@ pub struct Lift<'a> {
     pub limits: &'a Limits,
     /// Rights over the upstream and the session.
     pub grants: &'a [Capability],
+    /// APIs that requests may be sent on to.
+    pub apis: &'a [ApiId],
 }
 
 /// Adds up what an answer holds, over all its edits.
@@ -170,6 +172,22 @@ impl<'a> Lift<'a> {
         })
     }
 
+    /// A request to an API of the gateway, but for its size.
+    pub fn api_request(self, asked: apis::Outgoing) -> Result<ApiRequest, Invalid> {
+        let (path, text) = match asked.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (asked.path.as_str(), None),
+        };
+        Ok(ApiRequest {
+            api: ApiId::parse(&asked.api_id).map_err(|_| invalid!("`{}` is not an API's id", asked.api_id))?,
+            method: method(asked.method)?,
+            path: request_path(path)?,
+            query: text.map(|text| query(text.to_owned())).transpose()?,
+            headers: self.tally().headers(asked.headers)?,
+            body: asked.body.into(),
+        })
+    }
+
     fn tally(self) -> Tally<'a> {
         Tally { lift: self, header_count: 0, header_bytes: 0 }
     }
@@ -226,7 +244,7 @@ impl Tally<'_> {
             E::SetBody(body) => RequestEdit::Body(self.body(body)?),
             E::SetUpstream(target) => {
                 self.need(Capability::Upstream, "set-upstream")?;
-                RequestEdit::Upstream(upstream(target)?)
+                RequestEdit::Upstream(self.upstream(target)?)
             }
             E::SetVar((name, value)) => var(name, value).map(|(n, v)| RequestEdit::SetVar(n, v))?,
             E::RemoveVar(name) => RequestEdit::RemoveVar(name),
@@ -291,6 +309,20 @@ impl Tally<'_> {
         let name = header_name(name)?;
         let value = header_value(&name, value)?;
         Ok((name, value))
+    }
+
+    fn upstream(&self, target: types::Upstream) -> Result<UpstreamOverride, Invalid> {
+        match target {
+            types::Upstream::Api(id) => match self.lift.apis.iter().find(|listed| listed.as_str() == id) {
+                Some(listed) => Ok(UpstreamOverride::Api(listed.clone())),
+                None => {
+                    Err(invalid!("requests may not be sent on to API `{id}`: it is not in the plugin's `apis.allow`"))
+                }
+            },
+            types::Upstream::Origin(text) => Origin::parse(&text)
+                .map(UpstreamOverride::Origin)
+                .ok_or_else(|| invalid!("`{text}` is not scheme and authority, such as `https://blue.internal:8443`")),
+        }
     }
 
     fn body(&mut self, body: Vec<u8>) -> Result<Bytes, Invalid> {
@@ -367,18 +399,6 @@ fn query(text: String) -> Result<String, Invalid> {
         return Err(invalid!("`{text}` is not a query; encode what is not ASCII, or use `set-query-param`"));
     }
     Ok(text)
-}
-
-fn upstream(target: types::Upstream) -> Result<UpstreamOverride, Invalid> {
-    match target {
-        types::Upstream::Api(id) => {
-            let id = ApiId::parse(&id).map_err(|_| invalid!("`{id}` is not an API's id"))?;
-            Ok(UpstreamOverride::Api(id))
-        }
-        types::Upstream::Origin(text) => Origin::parse(&text)
-            .map(UpstreamOverride::Origin)
-            .ok_or_else(|| invalid!("`{text}` is not scheme and authority, such as `https://blue.internal:8443`")),
-    }
 }
 
 fn var(name: String, value: Vec<u8>) -> Result<(String, Bytes), Invalid> {

@@ -157,6 +157,10 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
         Some(places) => Some(outgoing::destinations(places, &place, report)?),
         None => None,
     };
+    let apis_max = match &raw.apis_max {
+        Some(ids) => Some(outgoing::api_ids(ids, &root.key("runtime").key("apis_max"), report)?),
+        None => None,
+    };
     let grants_max =
         raw.grants_max.map(|grants| Capability::granted(grants.iter().filter_map(|g| Capability::parse(&g.0))));
     Some(Runtime {
@@ -172,6 +176,8 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
         compile_threads: raw.compile_threads,
         grants_max,
         outgoing_http_max,
+        apis_max,
+        api_depth_max: raw.api_depth_max,
     })
 }
 

@@ -1,10 +1,13 @@
-//! Where plugins may send requests, and their secrets, from raw to model.
+//! Where plugins may send requests, their secrets, and the APIs that they may call, from raw to model.
 
 use super::gateway::existing;
+use super::near::closest;
 use super::raw_outgoing as raw;
+use super::raw_plugin::Apis;
 use super::report::{Place, Report};
 use super::{Definitions, Environment};
 use crate::model::gateway::Gateway;
+use crate::model::id::ApiId;
 use crate::model::outgoing::{Destination, OutgoingHttp};
 use crate::model::plugin::Capability;
 use crate::model::secret::{PluginSecret, SecretValue};
@@ -159,8 +162,66 @@ fn read(path: &std::path::Path) -> std::io::Result<String> {
     if fits { Ok(text) } else { Err(std::io::ErrorKind::FileTooLarge.into()) }
 }
 
-/// Checks plugins against what the deployment allows at most.
+/// Converts the list of APIs that a plugin may call. Whether they are there is looked at when all are read.
+pub(super) fn apis(raw: Option<Apis>, grants: &[Capability], place: &Place, report: &mut Report) -> Option<Vec<ApiId>> {
+    let here = place.key("apis");
+    let Some(raw) = raw else {
+        if grants.contains(&Capability::Apis) {
+            let hint = "add `apis: { allow: [ID] }` to the plugin: `apis` alone reaches nothing";
+            report.error(&here, "`apis` is granted, but there is no list of APIs", hint);
+            return None;
+        }
+        return Some(Vec::new());
+    };
+    if !grants.iter().any(|grant| matches!(grant, Capability::Apis | Capability::Upstream)) {
+        report.warn(&here, "is not used", "add `apis` (to call them) or `upstream` (to send requests on) to `grants`");
+    }
+    let here = here.key("allow");
+    if raw.allow.is_empty() {
+        report.error(&here, "the list is empty", "name at least one API, such as `orders`");
+        return None;
+    }
+    api_ids(&raw.allow, &here, report)
+}
+
+/// Converts a list of ids of APIs.
+pub(super) fn api_ids(raw: &[String], place: &Place, report: &mut Report) -> Option<Vec<ApiId>> {
+    let mut read = Vec::new();
+    for (index, id) in raw.iter().enumerate() {
+        match ApiId::parse(id) {
+            Ok(id) => read.push(id),
+            Err(error) => report.invalid(&place.item(index), id, "an API's id", error, "such as `orders`"),
+        }
+    }
+    (read.len() == raw.len()).then_some(read)
+}
+
+/// Notes APIs that a plugin may call and that are not there.
+fn check_apis(gateway: &Gateway, all: &Definitions, report: &mut Report) {
+    let known: Vec<&str> = all.apis.iter().map(|(_, api)| api.id.as_str()).collect();
+    for (place, plugin) in &all.plugins {
+        let place = place.key("apis").key("allow");
+        for (index, id) in plugin.apis.iter().enumerate() {
+            let place = place.item(index);
+            // What could not be read may be the one that is meant.
+            if !all.has_gaps && !known.contains(&id.as_str()) {
+                let hint = match closest(id.as_str(), known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name it as under `id` of the API".to_owned(),
+                };
+                report.error(&place, format!("there is no API `{id}`"), hint);
+            }
+            if gateway.runtime.apis_max.as_ref().is_some_and(|max| !max.contains(id)) {
+                let message = format!("`{id}` is not in `runtime.apis_max`");
+                report.error(&place, message, "take it out here, or add it there");
+            }
+        }
+    }
+}
+
+/// Checks plugins against what the deployment allows at most, and against what there is.
 pub(super) fn check_ceilings(gateway: &Gateway, all: &Definitions, report: &mut Report) {
+    check_apis(gateway, all, report);
     for (place, plugin) in &all.plugins {
         if let Some(grants_max) = &gateway.runtime.grants_max {
             for grant in plugin.grants.iter().filter(|grant| !grants_max.contains(grant)) {

@@ -41,6 +41,7 @@ pub(super) fn convert(
     let outgoing_http = outgoing::convert(raw.outgoing_http.take(), &grants, place, report);
     let known = outgoing_http.clone().unwrap_or_default();
     let secrets = outgoing::secrets(std::mem::take(&mut raw.secrets), (&grants, &known), environment, place, report);
+    let apis = outgoing::apis(raw.apis.take(), &grants, place, report);
     let mut quarantine = quarantine_with(&defaults.quarantine);
     apply_quarantine(&raw.quarantine, &mut quarantine);
     // What is wrong with the defaults alone is told at their place.
@@ -53,6 +54,7 @@ pub(super) fn convert(
         grants,
         outgoing_http: outgoing_http?,
         secrets: secrets?,
+        apis: apis?,
         isolation,
         limits,
         quarantine,
@@ -163,6 +165,12 @@ fn apply(raw: &PluginLimits, limits: &mut Limits) {
     set(&mut limits.outgoing_concurrency_max, raw.outgoing_concurrency_max);
     set(&mut limits.outgoing_wait, time(raw.outgoing_wait_ms));
     set(&mut limits.outgoing_idle_connections_max, raw.outgoing_idle_connections_max);
+    set(&mut limits.api_calls_max, raw.api_calls_max);
+    set(&mut limits.api_time_max, time(raw.api_time_max_ms));
+    set(&mut limits.api_request_bytes_max, raw.api_request_bytes_max);
+    set(&mut limits.api_response_bytes_max, raw.api_response_bytes_max);
+    set(&mut limits.api_concurrency_max, raw.api_concurrency_max);
+    set(&mut limits.api_wait, time(raw.api_wait_ms));
 }
 
 const REUSE_CALLS_MAX: u64 = 10_000;

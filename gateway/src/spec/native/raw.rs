@@ -240,6 +240,13 @@ pub(super) struct Runtime {
     pub(super) grants_max: Option<Vec<Grant>>,
     /// Where any plugin may be allowed to send requests, as under `outgoing_http.allow` of a plugin. Default: anywhere.
     pub(super) outgoing_http_max: Option<Vec<Allowed>>,
+    /// APIs that any plugin may be allowed to call or to send requests on to, by id, as under `apis.allow` of a plugin.
+    /// Default: all.
+    pub(super) apis_max: Option<Vec<String>>,
+    /// How deep requests may come from requests of callers: each call of a plugin to an API is one deeper than the request that
+    /// the plugin is for, and so is a request that is sent on to another API. 0 allows neither.
+    #[schemars(range(max = 16))]
+    pub(super) api_depth_max: u32,
 }
 
 impl Default for Runtime {
@@ -259,6 +266,8 @@ impl Default for Runtime {
             kv_bytes_max: StoreLimits::default().kv_bytes_max,
             grants_max: None,
             outgoing_http_max: None,
+            apis_max: None,
+            api_depth_max: runtime.api_depth_max,
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Plugin {
     /// What it may send without knowing it, by name, with the grant `secrets`.
     #[serde(default)]
     pub(super) secrets: Secrets,
+    /// The APIs that it may call, with the grant `apis`, and send requests on to, with the grant `upstream`.
+    pub(super) apis: Option<Apis>,
     /// How many calls an instance serves.
     #[serde(default)]
     pub(super) isolation: Isolation,
@@ -36,6 +38,14 @@ pub(super) struct Plugin {
     /// When it is called no more for a while, because it does nothing but fail. Default: what `plugin_quarantine` says.
     #[serde(default)]
     pub(super) quarantine: PluginQuarantine,
+}
+
+/// APIs of the gateway.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Apis {
+    /// Their ids.
+    pub(super) allow: Vec<String>,
 }
 
 /// When a plugin that does nothing but fail is called no more for a while, and when it is tried again.
@@ -65,7 +75,7 @@ pub(super) struct PluginQuarantine {
 /// Something that a plugin may do beyond computing.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(extend("enum" = offered()))]
+#[schemars(extend("enum" = Capability::ALL.map(Capability::as_str)))]
 pub(super) struct Grant(pub(super) String);
 
 /// How many calls an instance serves.
@@ -192,9 +202,20 @@ pub(super) struct PluginLimits {
     /// Idle connections kept, over all cores. Default: 16.
     #[schemars(range(max = 100_000))]
     pub(super) outgoing_idle_connections_max: Option<u32>,
-}
-
-/// The names of the capabilities that this version offers.
-fn offered() -> Vec<&'static str> {
-    Capability::ALL.into_iter().filter(|c| c.offered()).map(Capability::as_str).collect()
+    /// Calls to APIs of the gateway that one call may make. Default: 8.
+    #[schemars(range(max = 100_000))]
+    pub(super) api_calls_max: Option<u32>,
+    /// Time of one such call with its answer; the `deadline_ms` of the plugin's call ends it too. Default: 5000.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub(super) api_time_max_ms: Option<u64>,
+    /// Bytes of its body. Default: 1048576.
+    pub(super) api_request_bytes_max: Option<u64>,
+    /// Bytes of its answer, body and header fields. Default: 1048576.
+    pub(super) api_response_bytes_max: Option<u64>,
+    /// Such calls of the plugin at one time, over all APIs and cores. Default: 64.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) api_concurrency_max: Option<u32>,
+    /// How long one waits for another one to end before it fails. Default: 50.
+    #[schemars(range(max = 3_600_000))]
+    pub(super) api_wait_ms: Option<u64>,
 }

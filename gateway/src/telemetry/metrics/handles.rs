@@ -199,6 +199,27 @@ impl HookMetrics {
     }
 }
 
+/// What became of the calls that a plugin of an API makes to APIs.
+#[derive(Clone)]
+pub struct ApiCallMetrics {
+    pub(super) families: Arc<Families>,
+    pub(super) labels: Labels,
+}
+
+impl ApiCallMetrics {
+    /// A call ended, or was refused.
+    pub fn ended(&self, outcome: &'static str, time: Duration) {
+        self.families.api_calls.get_or_create_owned(&with(&self.labels, "outcome", outcome)).inc();
+        self.families.api_call_seconds.get_or_create_owned(&self.labels).observe(time.as_secs_f64());
+    }
+}
+
+impl std::fmt::Debug for ApiCallMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiCallMetrics")
+    }
+}
+
 /// What became of the requests that a plugin of an API sends.
 #[derive(Clone)]
 pub struct OutgoingMetrics {
