@@ -30,7 +30,7 @@ pub use self::cache::{CacheNumbers, SessionCache};
 use self::counters::{CounterNumbers, Counters, Taken};
 pub use self::error::{OpenError, StoreError, StoreTrouble};
 use self::event::Events;
-pub use self::event::{Event, Listener, Subscription};
+pub use self::event::{Event, Listener};
 use self::kv::KvNumbers;
 pub use self::limit::{Allowance, Owner, QuotaState, QuotaUse, RATES_MAX, RateKey, RateState, RateUse, Take, Verdict};
 pub use self::policy_cache::PolicyCache;
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// The file cannot be opened, or a setting cannot be used.
     pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Self, OpenError> {
-        let events = Events::new(settings.limits.events_max);
+        let events = Events::new();
         let numbers = Arc::new(Numbers::default());
         let backend = Backend::open(settings, &clock, &events, &numbers)?;
         Ok(Self(Arc::new(Shared {
@@ -170,7 +170,8 @@ impl Store {
     }
 
     /// Events from now on, those of other gateways too.
-    pub fn subscribe(&self) -> Subscription {
+    #[cfg(test)]
+    fn subscribe(&self) -> event::Subscription {
         self.0.events.subscribe()
     }
 
