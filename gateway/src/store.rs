@@ -69,6 +69,10 @@ pub struct Numbers {
     pub away: AtomicU64,
     /// Calls that failed for another reason.
     pub failed: AtomicU64,
+    /// Of these for want of room.
+    pub full: AtomicU64,
+    /// Of these because a record was too large.
+    pub too_large: AtomicU64,
     /// Requests counted in this process because the store was away.
     pub local: AtomicU64,
     /// Connections made to Redis.
@@ -245,6 +249,11 @@ fn counted<T>(numbers: &Numbers, answer: Result<T, StoreError>) -> Result<T, Sto
     if let Err(error) = &answer {
         let count = if error.is_away() { &numbers.away } else { &numbers.failed };
         count.fetch_add(1, Ordering::Relaxed);
+        match error {
+            StoreError::Full(_) => _ = numbers.full.fetch_add(1, Ordering::Relaxed),
+            StoreError::TooLarge => _ = numbers.too_large.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
     answer
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that looks for what is not there has failed, and says where")]
 
+mod caller_limits;
 mod caps;
 mod compile;
 mod egress;
@@ -14,6 +15,7 @@ mod limits;
 mod load;
 mod operations;
 mod order;
+mod outgoing_limits;
 mod plugin_limits;
 mod proxy;
 mod quarantine;

@@ -235,6 +235,28 @@ async fn a_file_may_be_so_large() {
     }
 }
 
+// limit: plugin_limits.table_elements_max
+#[tokio::test]
+async fn an_instance_has_so_many_elements_of_tables() {
+    let upstream = Upstream::start();
+    let loads = async |elements_max: u64| {
+        let builder = Gateway::with(api("orders").upstream(&upstream).pre("hello"));
+        let limits = json!({ "table_elements_max": elements_max });
+        let gateway = builder.limits("hello", limits).try_start().await.expect("it starts");
+        let failures = gateway.metric("stile_plugin_load_failures_total", &[("plugin", "hello")]);
+        (gateway.get("/orders/1").send().await.status(), failures)
+    };
+    // How many it needs is a matter of its compiler.
+    let (mut few, mut enough) = (1, 1_000);
+    while few + 1 < enough {
+        let middle = u64::midpoint(few, enough);
+        if loads(middle).await.0 == 200 { enough = middle } else { few = middle }
+    }
+
+    assert_eq!(loads(enough).await, (200, 0.0), "{enough}");
+    assert_eq!(loads(few).await, (503, 1.0), "{few}");
+}
+
 // limit: runtime.instance_memory_bytes_max
 #[tokio::test]
 async fn no_plugin_has_more_memory_than_an_instance_may() {
