@@ -225,6 +225,14 @@ impl Store {
         self.of_counters(|numbers| &numbers.loaded)
     }
 
+    /// Commits of changes to the file.
+    pub fn commits(&self) -> u64 {
+        match &self.0.backend {
+            Backend::Embedded(embedded) => embedded.commits(),
+            Backend::Memory(_) | Backend::Redis(_) => 0,
+        }
+    }
+
     /// Sessions that plugins made, where they are counted in this process.
     pub fn sessions_made(&self) -> usize {
         self.0.backend.made().unwrap_or(0)

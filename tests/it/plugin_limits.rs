@@ -274,6 +274,28 @@ async fn no_plugin_has_more_memory_than_an_instance_may() {
     }
 }
 
+// limit: analytics.batch_max
+#[tokio::test]
+async fn a_plugin_is_handed_so_many_records_at_one_time() {
+    let upstream = Upstream::start();
+    let waits = plugin("exact").config(json!({ "what": "wait", "count": 500 }));
+    for (batch_max, calls) in [(4, 2.0), (3, 3.0)] {
+        let definition = api("orders").upstream(&upstream).recorded().analytics(waits.clone());
+        let builder = Gateway::with(definition).recording().set("/analytics/batch_max", batch_max);
+        let builder = builder.grant("exact", ["log", "kv"]).limits("exact", json!({ "deadline_ms": 20_000 }));
+        let gateway = builder.start().await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        gateway.metric_becomes("stile_plugin_slots_in_use", &[], 1.0).await;
+        // While the plugin waits with the first.
+        for _ in 0..4 {
+            assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        }
+
+        assert_eq!(gateway.records(5).await.len(), 5);
+        assert_eq!(gateway.metric("stile_plugin_calls_total", &[("plugin", "exact")]), calls, "{batch_max}");
+    }
+}
+
 // limit: plugins.*.reuse_calls_max
 #[tokio::test]
 async fn an_instance_serves_so_many_calls() {

@@ -137,7 +137,7 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         move || number(read(&store))
     };
     type Count = (&'static str, &'static str, ReaderKind, fn(&Store) -> u64);
-    let counts: [Count; 16] = [
+    let counts: [Count; 17] = [
         ("store_calls", "Calls of the store", Counter, |s| s.numbers().calls.load(Ordering::Relaxed)),
         ("store_away", "Calls without an answer: the store was away", Counter, |s| {
             s.numbers().away.load(Ordering::Relaxed)
@@ -160,6 +160,12 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         ("store_subscriptions_lost", "Times that changes were not heard", Counter, |s| {
             s.numbers().subscriptions_lost.load(Ordering::Relaxed)
         }),
+        (
+            "store_commits",
+            "Commits of changes to the file, up to `store.embedded.batch_max` in each",
+            Counter,
+            Store::commits,
+        ),
         ("limit_counters", "Counters of rates and quotas held in this process", Gauge, |s| {
             u64::try_from(s.counters_held()).unwrap_or(u64::MAX)
         }),

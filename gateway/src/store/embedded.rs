@@ -196,6 +196,11 @@ impl Embedded {
         self.made.load(Ordering::Relaxed)
     }
 
+    /// Commits of changes.
+    pub(super) fn commits(&self) -> u64 {
+        self.writes.commits.load(Ordering::Relaxed)
+    }
+
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
     }
