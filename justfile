@@ -37,6 +37,10 @@ h2spec:
 neighbour:
     .ci/neighbour
 
+# Feeds what reads strangers' bytes, each for so many seconds: docs/fuzzing.md
+fuzz seconds="60" *targets="":
+    .ci/fuzz {{ seconds }} {{ targets }}
+
 # A gateway that is killed under load, so many times on a file and on Redis: nothing acknowledged is lost, no quota exceeded
 kill rounds="100": plugins
     .ci/need redis-server

@@ -8,6 +8,8 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod live;
 pub mod message;
 pub mod model;

@@ -10,6 +10,8 @@ pub mod compile;
 pub mod description;
 pub mod engine;
 pub mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod host;
 pub mod lane;
 pub mod limits;

@@ -30,7 +30,7 @@ pub use self::cache::{CacheNumbers, SessionCache};
 use self::counters::{CounterNumbers, Counters, Taken};
 pub use self::error::{OpenError, StoreError, StoreTrouble};
 use self::event::Events;
-pub use self::event::{Event, Listener, Subscription};
+pub use self::event::{Event, Listener};
 use self::kv::KvNumbers;
 pub use self::limit::{Allowance, Owner, QuotaState, QuotaUse, RATES_MAX, RateKey, RateState, RateUse, Take, Verdict};
 pub use self::policy_cache::PolicyCache;
@@ -69,6 +69,10 @@ pub struct Numbers {
     pub away: AtomicU64,
     /// Calls that failed for another reason.
     pub failed: AtomicU64,
+    /// Of these for want of room.
+    pub full: AtomicU64,
+    /// Of these because a record was too large.
+    pub too_large: AtomicU64,
     /// Requests counted in this process because the store was away.
     pub local: AtomicU64,
     /// Connections made to Redis.
@@ -87,7 +91,7 @@ impl Store {
     /// # Errors
     /// The file cannot be opened, or a setting cannot be used.
     pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Self, OpenError> {
-        let events = Events::new(settings.limits.events_max);
+        let events = Events::new();
         let numbers = Arc::new(Numbers::default());
         let backend = Backend::open(settings, &clock, &events, &numbers)?;
         Ok(Self(Arc::new(Shared {
@@ -179,7 +183,8 @@ impl Store {
     }
 
     /// Events from now on, those of other gateways too.
-    pub fn subscribe(&self) -> Subscription {
+    #[cfg(test)]
+    fn subscribe(&self) -> event::Subscription {
         self.0.events.subscribe()
     }
 
@@ -229,6 +234,14 @@ impl Store {
         self.of_counters(|numbers| &numbers.loaded)
     }
 
+    /// Commits of changes to the file.
+    pub fn commits(&self) -> u64 {
+        match &self.0.backend {
+            Backend::Embedded(embedded) => embedded.commits(),
+            Backend::Memory(_) | Backend::Redis(_) => 0,
+        }
+    }
+
     /// Sessions that plugins made, where they are counted in this process.
     pub fn sessions_made(&self) -> usize {
         self.0.backend.made().unwrap_or(0)
@@ -253,6 +266,11 @@ fn counted<T>(numbers: &Numbers, answer: Result<T, StoreError>) -> Result<T, Sto
     if let Err(error) = &answer {
         let count = if error.is_away() { &numbers.away } else { &numbers.failed };
         count.fetch_add(1, Ordering::Relaxed);
+        match error {
+            StoreError::Full(_) => _ = numbers.full.fetch_add(1, Ordering::Relaxed),
+            StoreError::TooLarge => _ = numbers.too_large.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
     answer
 }

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["analytics", "net", "router", "spec", "store", "upstream"],
     &["plugin"],
     &["pipeline"],
-    &["live"],
+    &["fuzzing", "live"],
     &["admin", "server"],
     &["app"],
     &["cli"],

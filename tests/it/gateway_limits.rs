@@ -116,6 +116,73 @@ async fn so_many_connections_may_lead_to_an_upstream() {
     }
 }
 
+// limit: apis[].upstream.connect_timeout_ms
+#[tokio::test]
+async fn a_connection_to_an_upstream_has_so_much_time() {
+    // One that takes connections and says nothing of TLS.
+    let upstream = RawUpstream::start().await;
+    let failures = |gateway: &Gateway| gateway.metric("stile_upstream_failures_total", &[("kind", "connect_timeout")]);
+    let silent = api("orders").upstream_url(&upstream.url().replace("http:", "https:"));
+    let gateway = Gateway::with(silent.set("/upstream/connect_timeout_ms", 200)).start().await;
+    assert_eq!((gateway.get("/orders/1").send().await.status(), failures(&gateway)), (504, 1.0));
+
+    let (gateway, status) = late(|api| api.set("/upstream/connect_timeout_ms", 20_000), true).await;
+    assert_eq!((status, failures(&gateway)), (200, 0.0));
+}
+
+// limit: apis[].upstream.idle_timeout_ms
+#[tokio::test]
+async fn an_answer_may_pause_for_so_long() {
+    for (timeout_ms, aborted) in [(20_000, 0.0), (200, 1.0)] {
+        let upstream = RawUpstream::start().await;
+        let definition = api("orders").upstream_url(&upstream.url()).set("/upstream/idle_timeout_ms", timeout_ms);
+        let gateway = Gateway::with(definition).start().await;
+        let caller = tokio::spawn(gateway.get("/orders/1").try_send());
+        let mut sent = upstream.accept().await;
+        sent.head().await;
+        sent.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nto").await;
+        if aborted == 0.0 {
+            sent.write("ld").await;
+        }
+
+        assert_eq!(caller.await.expect("no panic").is_ok(), aborted == 0.0, "{timeout_ms}");
+        gateway.metric_becomes("stile_requests_aborted_total", &[("api", "orders")], aborted).await;
+        gateway.metric_becomes("stile_requests_total", &[], 1.0 - aborted).await;
+    }
+}
+
+// limit: apis[].upstream.idle_connection_timeout_ms
+#[tokio::test]
+async fn an_idle_connection_to_an_upstream_is_kept_for_so_long() {
+    for (timeout_ms, kept) in [(60_000, 1.0), (100, 0.0)] {
+        let upstream = Upstream::start();
+        let definition = api("orders").upstream(&upstream).set("/upstream/idle_connection_timeout_ms", timeout_ms);
+        let gateway = Gateway::with(definition).start().await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        gateway.metric_becomes("stile_upstream_connections_idle", &[], kept).await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+
+        assert_eq!(gateway.metric("stile_upstream_connections_opened_total", &[]), 2.0 - kept, "{timeout_ms}");
+    }
+}
+
+// limit: apis[].analytics.body_bytes_max
+#[tokio::test]
+async fn a_recorded_body_may_be_so_long() {
+    let upstream = Upstream::start();
+    let definition = api("orders").upstream(&upstream).detailed().set("/analytics/body_bytes_max", 10);
+    let gateway = Gateway::with(definition).recording().start().await;
+    let cut = || gateway.metric("stile_analytics_bodies_cut_total", &[("api", "orders")]);
+
+    // The upstream's `upstream` is shorter.
+    assert_eq!(gateway.post("/orders/1", "0123456789").send().await.status(), 200);
+    let record = &gateway.records(1).await[0]["request"];
+    assert_eq!((&record["truncated"], cut()), (&json!(false), 0.0));
+    assert_eq!(gateway.post("/orders/1", "0123456789a").send().await.status(), 200);
+    let record = &gateway.records(2).await[1]["request"];
+    assert_eq!((&record["truncated"], cut()), (&json!(true), 1.0));
+}
+
 // limit: apis[].rate_limit.requests
 // limit: apis[].rate_limit.burst
 #[tokio::test]
@@ -246,8 +313,10 @@ async fn a_key_may_be_so_large() {
     let status =
         async |bytes| gateway.manage("POST", "/tyk/keys/abc").body(key(bytes).to_string()).send().await.status();
 
-    assert_eq!(status(2_000).await, 200);
-    assert_eq!(status(4_000).await, 413);
+    let refused = || gateway.metric("stile_store_records_too_large_total", &[]);
+
+    assert_eq!((status(2_000).await, refused()), (200, 0.0));
+    assert_eq!((status(4_000).await, refused()), (413, 1.0));
     assert_eq!(gateway.manage("GET", "/tyk/keys/defaultabc").send().await.status(), 200, "what was there stays");
 }
 
@@ -260,8 +329,10 @@ async fn so_many_keys_may_be_kept() {
         gateway.manage("POST", &format!("/tyk/keys/{name}")).body(key(0).to_string()).send().await.status()
     };
 
-    assert_eq!((status("one").await, status("two").await), (200, 200));
-    assert_eq!(status("three").await, 507);
+    let refused = || gateway.metric("stile_store_full_total", &[]);
+
+    assert_eq!((status("one").await, status("two").await, refused()), (200, 200, 0.0));
+    assert_eq!((status("three").await, refused()), (507, 1.0));
     assert_eq!(status("two").await, 200, "one that is there is replaced");
 }
 
@@ -279,7 +350,7 @@ async fn compiled_plugins_take_so_much_room() {
             builder = builder.plugin(name, "file", guest(name).display().to_string());
         }
         // Some are not granted what they ask for, which is of no matter here.
-        let _gateway = builder.try_start().await.expect("it starts");
+        let gateway = builder.try_start().await.expect("it starts");
 
         let files: Vec<u64> = std::fs::read_dir(folder.path())
             .expect("it is there")
@@ -290,5 +361,6 @@ async fn compiled_plugins_take_so_much_room() {
         let bytes: u64 = files.iter().sum();
         assert!(bytes > 0 && bytes <= bytes_max, "{files:?}");
         assert_eq!(bytes > 1 << 20, is_kept, "together they are more than a mebibyte: {files:?}");
+        assert_eq!(gateway.metric("stile_compile_cache_evicted_total", &[]) > 0.0, !is_kept);
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that looks for what is not there has failed, and says where")]
 
 mod apis;
+mod caller_limits;
 mod caps;
 mod compile;
 mod egress;
@@ -15,6 +16,7 @@ mod limits;
 mod load;
 mod operations;
 mod order;
+mod outgoing_limits;
 mod plugin_limits;
 mod proxy;
 mod quarantine;

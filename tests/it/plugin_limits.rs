@@ -235,6 +235,28 @@ async fn a_file_may_be_so_large() {
     }
 }
 
+// limit: plugin_limits.table_elements_max
+#[tokio::test]
+async fn an_instance_has_so_many_elements_of_tables() {
+    let upstream = Upstream::start();
+    let loads = async |elements_max: u64| {
+        let builder = Gateway::with(api("orders").upstream(&upstream).pre("hello"));
+        let limits = json!({ "table_elements_max": elements_max });
+        let gateway = builder.limits("hello", limits).try_start().await.expect("it starts");
+        let failures = gateway.metric("stile_plugin_load_failures_total", &[("plugin", "hello")]);
+        (gateway.get("/orders/1").send().await.status(), failures)
+    };
+    // How many it needs is a matter of its compiler.
+    let (mut few, mut enough) = (1, 1_000);
+    while few + 1 < enough {
+        let middle = u64::midpoint(few, enough);
+        if loads(middle).await.0 == 200 { enough = middle } else { few = middle }
+    }
+
+    assert_eq!(loads(enough).await, (200, 0.0), "{enough}");
+    assert_eq!(loads(few).await, (503, 1.0), "{few}");
+}
+
 // limit: runtime.instance_memory_bytes_max
 #[tokio::test]
 async fn no_plugin_has_more_memory_than_an_instance_may() {
@@ -249,6 +271,28 @@ async fn no_plugin_has_more_memory_than_an_instance_may() {
 
         assert_eq!(gateway.get("/orders/1").send().await.status(), status);
         assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "memory")]), failures);
+    }
+}
+
+// limit: analytics.batch_max
+#[tokio::test]
+async fn a_plugin_is_handed_so_many_records_at_one_time() {
+    let upstream = Upstream::start();
+    let waits = plugin("exact").config(json!({ "what": "wait", "count": 500 }));
+    for (batch_max, calls) in [(4, 2.0), (3, 3.0)] {
+        let definition = api("orders").upstream(&upstream).recorded().analytics(waits.clone());
+        let builder = Gateway::with(definition).recording().set("/analytics/batch_max", batch_max);
+        let builder = builder.grant("exact", ["log", "kv"]).limits("exact", json!({ "deadline_ms": 20_000 }));
+        let gateway = builder.start().await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        gateway.metric_becomes("stile_plugin_slots_in_use", &[], 1.0).await;
+        // While the plugin waits with the first.
+        for _ in 0..4 {
+            assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        }
+
+        assert_eq!(gateway.records(5).await.len(), 5);
+        assert_eq!(gateway.metric("stile_plugin_calls_total", &[("plugin", "exact")]), calls, "{batch_max}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What callers see where sessions and limits are kept on a disk or on a real Redis, which two gateways may share.
 
 mod away;
+mod bounds;
 mod by_token;
 mod floods;
 mod identities;

@@ -58,6 +58,21 @@ fn wait_for(happened: impl Fn() -> bool) {
     }
 }
 
+// limit: analytics.queue_max
+#[test]
+fn so_many_records_wait_to_be_written() {
+    let folder = Folder::new();
+    let sink = start(&folder.path("records.jsonl"));
+    let records = |count: usize| (0..count).map(|number| record(&number.to_string())).collect();
+    let dropped = || sink.counters().dropped.load(Ordering::Relaxed);
+
+    sink.send(records(100));
+    wait_for(|| sink.0.waiting.load(Ordering::Relaxed) == 0);
+    assert_eq!((sink.counters().written.load(Ordering::Relaxed), dropped()), (100, 0));
+    sink.send(records(101));
+    assert_eq!((dropped(), sink.0.waiting.load(Ordering::Relaxed)), (101, 0));
+}
+
 #[test]
 fn a_file_that_was_renamed_or_removed_is_opened_again() {
     let folder = Folder::new();

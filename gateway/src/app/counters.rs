@@ -71,6 +71,7 @@ pub(super) fn register(
     if let Some(cache) = loader.cache.clone() {
         read!(Counter "compile_cache_hits", "Plugins that need not be compiled", cache.hits_and_misses().0);
         read!(Counter "compile_cache_misses", "Plugins that had to be compiled", cache.hits_and_misses().1);
+        read!(Counter "compile_cache_evicted", "Compiled plugins that went to make room: `runtime.cache_bytes_max`", cache.evicted());
     }
     let compiler = loader.compiler.clone();
     read!(Gauge "compiles_running", "Plugins that are being compiled", compiler.numbers().running.load(Ordering::Relaxed));
@@ -136,13 +137,19 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         move || number(read(&store))
     };
     type Count = (&'static str, &'static str, ReaderKind, fn(&Store) -> u64);
-    let counts: [Count; 14] = [
+    let counts: [Count; 17] = [
         ("store_calls", "Calls of the store", Counter, |s| s.numbers().calls.load(Ordering::Relaxed)),
         ("store_away", "Calls without an answer: the store was away", Counter, |s| {
             s.numbers().away.load(Ordering::Relaxed)
         }),
         ("store_failed", "Calls that failed for another reason", Counter, |s| {
             s.numbers().failed.load(Ordering::Relaxed)
+        }),
+        ("store_full", "Of these for want of room: `store.records_max`, or a counter", Counter, |s| {
+            s.numbers().full.load(Ordering::Relaxed)
+        }),
+        ("store_records_too_large", "Of these because of `store.record_bytes_max`", Counter, |s| {
+            s.numbers().too_large.load(Ordering::Relaxed)
         }),
         ("store_counted_locally", "Requests counted in this process: the store was away", Counter, |s| {
             s.numbers().local.load(Ordering::Relaxed)
@@ -153,6 +160,12 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         ("store_subscriptions_lost", "Times that changes were not heard", Counter, |s| {
             s.numbers().subscriptions_lost.load(Ordering::Relaxed)
         }),
+        (
+            "store_commits",
+            "Commits of changes to the file, up to `store.embedded.batch_max` in each",
+            Counter,
+            Store::commits,
+        ),
         ("limit_counters", "Counters of rates and quotas held in this process", Gauge, |s| {
             u64::try_from(s.counters_held()).unwrap_or(u64::MAX)
         }),

@@ -66,8 +66,6 @@ pub struct StoreLimits {
     pub plugin_counters_max: usize,
     /// Bytes of the values of all plugins, keys and overhead included. On Redis the server's own memory limit rules.
     pub kv_bytes_max: u64,
-    /// Events that a subscriber may be behind before it is told [`Lost`](crate::store::Event::Lost).
-    pub events_max: usize,
 }
 
 impl Default for StoreLimits {
@@ -79,7 +77,6 @@ impl Default for StoreLimits {
             counters_max: 1_000_000,
             plugin_counters_max: 500_000,
             kv_bytes_max: 64 << 20,
-            events_max: 1_024,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::model::record::{Record, RecordedMessage};
 use crate::plugin::failure::Fault;
 use crate::plugin::pool::Worker;
 use crate::plugin::verdict::RecordVerdict;
+use crate::telemetry::metrics::ApiMetrics;
 
 /// What is kept of a request for its record.
 #[derive(Debug)]
@@ -83,8 +84,9 @@ impl Recording {
             |name| exchange.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let (mut request, mut response) = (None, None);
         if let Some(detail) = self.detailed {
-            request = Some(self.request_body.message(detail.request_headers));
-            response = response_body.map(|body| body.message(detail.response_headers));
+            let metrics = &exchange.plan.metrics;
+            request = Some(self.request_body.message(detail.request_headers, metrics));
+            response = response_body.map(|body| body.message(detail.response_headers, metrics));
         }
         Record {
             request_id: exchange.id.as_str().to_owned(),
@@ -154,8 +156,11 @@ impl Capture {
         self.0.borrow().bytes_max
     }
 
-    fn message(&self, headers: Vec<(String, Vec<u8>)>) -> RecordedMessage {
+    fn message(&self, headers: Vec<(String, Vec<u8>)>, metrics: &ApiMetrics) -> RecordedMessage {
         let captured = self.0.take();
+        if captured.is_truncated {
+            metrics.body_cut();
+        }
         RecordedMessage { headers, body: Some(captured.bytes), truncated: captured.is_truncated }
     }
 }

@@ -36,6 +36,7 @@ struct Folder {
     bytes_max: u64,
     hits: AtomicU64,
     misses: AtomicU64,
+    evicted: AtomicU64,
 }
 
 impl Cache {
@@ -49,13 +50,18 @@ impl Cache {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let seal = Seal::new(key(path)?);
-        let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Folder { path: path.to_owned(), seal, bytes_max, hits, misses })))
+        let [hits, misses, evicted] = [(); 3].map(|()| AtomicU64::new(0));
+        Ok(Self(Arc::new(Folder { path: path.to_owned(), seal, bytes_max, hits, misses, evicted })))
     }
 
     /// Times that a component was found, and was not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.0.hits.load(Ordering::Relaxed), self.0.misses.load(Ordering::Relaxed))
+    }
+
+    /// Files that went to make room for others.
+    pub fn evicted(&self) -> u64 {
+        self.0.evicted.load(Ordering::Relaxed)
     }
 
     /// The compiled component of this digest, if it is there and whole.
@@ -115,6 +121,7 @@ impl Cache {
                 break;
             }
             fs::remove_file(path)?;
+            self.0.evicted.fetch_add(1, Ordering::Relaxed);
             total -= size;
         }
         Ok(())

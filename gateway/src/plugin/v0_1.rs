@@ -6,6 +6,8 @@ pub mod lift;
 pub mod lower;
 pub mod signature;
 pub mod stored;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod written;
 
 /// Generated from `wit/`.
 #[allow(missing_docs, clippy::all, reason = "generated code")]

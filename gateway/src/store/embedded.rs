@@ -9,7 +9,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,7 +38,6 @@ pub(super) struct Embedded {
     reads: Option<SyncSender<Read>>,
     threads: Vec<JoinHandle<()>>,
     deadline: Duration,
-    busy: AtomicU64,
     /// Sessions that plugins made; written by the thread that writes.
     made: Arc<AtomicUsize>,
     writes: Arc<Writes>,
@@ -91,7 +90,6 @@ impl Embedded {
             reads: Some(reads),
             threads: vec![writing, reading],
             deadline: settings.deadline,
-            busy: AtomicU64::new(0),
             made,
             writes,
         })
@@ -197,6 +195,11 @@ impl Embedded {
         self.made.load(Ordering::Relaxed)
     }
 
+    /// Commits of changes.
+    pub(super) fn commits(&self) -> u64 {
+        self.writes.commits.load(Ordering::Relaxed)
+    }
+
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -224,8 +227,23 @@ impl Embedded {
             let _ = reply.send(read(file).map_err(StoreError::away));
         });
         let reads = self.reads.as_ref().ok_or_else(|| StoreError::away("store is closed"))?;
-        reads.try_send(work).map_err(|error| self.not_sent(&error))?;
+        reads.try_send(work).map_err(|error| not_sent(&error))?;
         self.answered(answer).await
+    }
+
+    /// Has the thread that reads wait for a word, or until nobody can say one, once it has said that it does.
+    #[cfg(test)]
+    pub(super) async fn hold(
+        &self,
+        begun: std::sync::mpsc::Sender<()>,
+        released: std::sync::mpsc::Receiver<()>,
+    ) -> Result<(), StoreError> {
+        let wait = move |_: &File| {
+            let _ = begun.send(());
+            let _ = released.recv();
+            Ok(())
+        };
+        self.reading(wait).await
     }
 
     async fn answered<T>(&self, answer: Answer<T>) -> Result<T, StoreError> {
@@ -234,17 +252,7 @@ impl Embedded {
 
     fn send(&self, command: Command) -> Result<(), StoreError> {
         let commands = self.commands.as_ref().ok_or_else(|| StoreError::away("store is closed"))?;
-        commands.try_send(command).map_err(|error| self.not_sent(&error))
-    }
-
-    fn not_sent<T>(&self, error: &TrySendError<T>) -> StoreError {
-        match error {
-            TrySendError::Full(_) => {
-                self.busy.fetch_add(1, Ordering::Relaxed);
-                StoreError::Busy
-            }
-            TrySendError::Disconnected(_) => StoreError::away("the store's thread has ended"),
-        }
+        commands.try_send(command).map_err(|error| not_sent(&error))
     }
 }
 
@@ -258,6 +266,13 @@ impl Drop for Embedded {
                 tracing::error!(path = %self.file.path().display(), "a thread of the store has panicked");
             }
         }
+    }
+}
+
+fn not_sent<T>(error: &TrySendError<T>) -> StoreError {
+    match error {
+        TrySendError::Full(_) => StoreError::Busy,
+        TrySendError::Disconnected(_) => StoreError::away("the store's thread has ended"),
     }
 }
 

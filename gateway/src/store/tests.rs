@@ -7,6 +7,7 @@ mod cache;
 mod child;
 mod contract;
 mod cost;
+mod in_file;
 mod interleaving;
 mod journal;
 mod kill;

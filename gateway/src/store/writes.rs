@@ -1,7 +1,7 @@
 //! Whether a store that answers also writes: a full disk, a full or read-only server reads on and keeps nothing.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,6 +10,8 @@ use super::error::StoreTrouble;
 /// How the last writes went.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
+    /// Those of a file, each of many changes perhaps.
+    pub(super) commits: AtomicU64,
     are_refused: AtomicBool,
     /// Since when, and why.
     why: Mutex<Option<(Instant, Arc<str>)>>,

@@ -64,6 +64,7 @@ struct Families {
     log_lines_dropped: Counters,
     session_calls: Counters,
     records_dropped: Counters,
+    bodies_cut: Counters,
     plugin_info: Gauges,
     /// The labels of `plugin_info` as they are now: those of the version before go.
     informed: Mutex<HashMap<PluginName, Labels>>,
@@ -128,6 +129,7 @@ impl Metrics {
             log_lines_dropped = Counters::default(), "plugin_log_lines_dropped", "Log lines of plugins over their limit";
             session_calls = Counters::default(), "plugin_session_calls", "Sessions that plugins asked for or changed by token, by outcome";
             records_dropped = Counters::default(), "analytics_records_dropped", "Analytics records that were not stored, by reason";
+            bodies_cut = Counters::default(), "analytics_bodies_cut", "Recorded bodies that were cut: `analytics.body_bytes_max`";
             plugin_info = Gauges::default(), "plugin_info", "Loaded plugins: version and digest";
             plugin_compile_seconds = seconds(), "plugin_compile_seconds", "Time to compile a plugin";
             plugin_load_failures = Counters::default(), "plugin_load_failures", "Plugins that did not load";
@@ -170,6 +172,7 @@ impl Metrics {
             log_lines_dropped,
             session_calls,
             records_dropped,
+            bodies_cut,
             plugin_info,
             informed: Mutex::default(),
             plugin_compile_seconds,

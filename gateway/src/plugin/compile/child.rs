@@ -81,6 +81,8 @@ fn run(program: &Path, order: &Order, input: File, answer_bytes_max: u64) -> Res
         .env_clear()
         // The allocator would begin with a gigabyte, which counts as taken whether it is used or not.
         .env("MIMALLOC_ARENA_RESERVE", "0")
+        // Otherwise it would have one for each processor as soon as there may be more than one.
+        .env("RAYON_NUM_THREADS", order.threads.to_string())
         .current_dir("/")
         // A signal from the terminal is for the gateway, which ends its children itself.
         .process_group(0)
@@ -154,13 +156,13 @@ mod tests {
     use crate::plugin::machine::Machine;
 
     /// A shell script in the place of the compiler.
-    fn compiled_by(script: &str, time_max: Duration) -> CompileError {
+    fn compiled_by(script: &str, time_max: Duration, threads: usize) -> CompileError {
         // Written to a file that is not started itself: a file that is open for writing, in a child of another test
         // perhaps, cannot be.
         let folder = std::env::temp_dir().join(format!(
             "stile-child-{}-{}",
             std::process::id(),
-            Digest::of(script.as_bytes()).short()
+            Digest::of(format!("{threads} {script}").as_bytes()).short()
         ));
         std::fs::create_dir_all(&folder).expect("a folder");
         let program = folder.join("compiler");
@@ -171,13 +173,13 @@ mod tests {
         let runtime = Runtime { instances_max: Some(8), ..Runtime::default() };
         let (engine, _) = Engine::new(&runtime, &Machine::read()).expect("an engine");
         let limits = Limits { compile_time_max: time_max, compiled_bytes_max: 10_000, ..Limits::default() };
-        let error = compile(&program, 1, &engine, b"\0asm", &Digest::of(b"\0asm"), &limits);
+        let error = compile(&program, threads, &engine, b"\0asm", &Digest::of(b"\0asm"), &limits);
         std::fs::remove_dir_all(folder).expect("it goes");
         error.expect_err("no component")
     }
 
     fn check(script: &str, is_expected: fn(&CompileError) -> bool) {
-        let error = compiled_by(script, Duration::from_secs(30));
+        let error = compiled_by(script, Duration::from_secs(30), 1);
         assert!(is_expected(&error), "{script}: {error:?}");
     }
 
@@ -206,6 +208,17 @@ mod tests {
         assert!(matches!(run(gone, &order, input, 1), Err(CompileError::Start(_))));
     }
 
+    // limit: runtime.compile_threads
+    #[test]
+    fn a_compiler_is_told_how_many_threads_it_may_have() {
+        for threads in [1, 3] {
+            let script = "echo threads: $RAYON_NUM_THREADS >&2; exit 3";
+            let error = compiled_by(script, Duration::from_secs(30), threads);
+            let told = format!(": threads: {threads}");
+            assert!(matches!(&error, CompileError::Broken(reason) if reason.ends_with(&told)), "{error:?}");
+        }
+    }
+
     #[test]
     fn a_compiler_that_writes_without_end_is_cut_off() {
         check("cat /dev/zero", |error| matches!(error, CompileError::Compiled));
@@ -215,7 +228,7 @@ mod tests {
     fn a_compiler_that_does_not_end_is_ended() {
         for script in ["exec sleep 1000", "exec sleep 1000 >&- 2>&-", "sleep 1000 & exec sleep 1000"] {
             let begun = Instant::now();
-            let error = compiled_by(script, Duration::from_millis(200));
+            let error = compiled_by(script, Duration::from_millis(200), 1);
             assert!(matches!(error, CompileError::Time), "{script}: {error:?}");
             assert!(begun.elapsed() < Duration::from_secs(60), "{script}");
         }

@@ -107,6 +107,38 @@ fn the_handler_is_dropped_when_its_stream_is_reset() {
     assert_eq!((server.next_event(), server.next_event()), (Event::Waiting, Event::Dropped));
 }
 
+// limit: limits.http2_streams_max
+#[test]
+fn a_connection_has_so_many_streams() {
+    let server = start(&ServerLimits { http2_streams_max: 2, ..limits() });
+    runtime().block_on(async {
+        let tcp = TcpStream::connect(server.address).await.expect("the server listens");
+        let mut hasty = h2::client::Builder::new();
+        // Before it has heard how many are allowed.
+        hasty.initial_max_send_streams(10);
+        let (caller, connection) = hasty.handshake::<_, Bytes>(tcp).await.expect("HTTP/2");
+        let mut caller = caller.ready().await.expect("an open connection");
+        let mut wait = || {
+            let request = Request::get("http://x.test/wait").body(()).expect("a request");
+            caller.send_request(request, true).expect("a stream").0
+        };
+        let (first, second, third) = (wait(), wait(), wait());
+        tokio::task::spawn_local(connection);
+
+        let refused = third.await.expect_err("one too many");
+        assert_eq!(refused.reason(), Some(h2::Reason::REFUSED_STREAM));
+        while server.totals().requests_http2 < 2 {
+            tokio::task::yield_now().await;
+        }
+        server.release.notify_one();
+        server.release.notify_one();
+        for answer in [first, second] {
+            assert_eq!(answer.await.expect("an answer").status(), StatusCode::OK);
+        }
+    });
+    assert_eq!(server.totals().requests_http2, 2);
+}
+
 // limit: limits.http2_connection_age_max_ms
 #[test]
 fn an_idle_connection_gets_goaway() {

@@ -116,9 +116,19 @@ fn cleartext_on_a_tls_port_is_a_failed_handshake() {
     wait_for(|| server.totals().handshake_failures == 1);
 }
 
+// limit: limits.tls_handshake_timeout_ms
 #[test]
-fn a_handshake_that_hangs_is_closed() {
-    let files = Files::new("hang");
+fn a_handshake_has_so_much_time() {
+    let files = Files::new("time");
+    let server = start_with(&limits(), 1, files.listener());
+    let (mut slow, mut stream) = (files.connect(&server, &[]), server.connect());
+    // A handshake half-way is waited for, and one that is whole is no matter of this limit any more.
+    stream.write_all(b"\x16\x03\x01").expect("open");
+    slow.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n").expect("open");
+    until(&mut slow, "GET /a");
+    assert_eq!(server.totals().handshake_timeouts, 0);
+    drop((slow, stream));
+
     let limits = ServerLimits { tls_handshake_timeout: Duration::from_millis(50), ..limits() };
     let server = start_with(&limits, 1, files.listener());
     assert_eq!(server.send_until_close(b"\x16\x03\x01"), "");

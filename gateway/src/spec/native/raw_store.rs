@@ -32,9 +32,6 @@ pub(super) struct Store {
     /// Of these the counters of sessions that plugins made, of all APIs together. Default: half of `counters_max`.
     #[schemars(range(min = 9, max = 1_000_000_000))]
     pub(super) plugin_counters_max: Option<usize>,
-    /// Changes that a part of the gateway may be behind before it drops all that it remembers.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(super) events_max: usize,
     /// Sessions remembered in this process.
     pub(super) cache: Cache,
     /// What happens to a request that has limits while the store that counts them is away.
@@ -53,7 +50,6 @@ impl Default for Store {
             record_bytes_max: limits.record_bytes_max,
             counters_max: limits.counters_max,
             plugin_counters_max: None,
-            events_max: limits.events_max,
             cache: Cache::default(),
             away: Away::Local,
         }

@@ -48,7 +48,6 @@ pub(super) fn convert(raw: raw::Store, place: &Place, report: &mut Report) -> Op
             place,
             report,
         ),
-        events_max: raw.events_max,
         ..StoreLimits::default()
     };
     let cache = CacheSettings {

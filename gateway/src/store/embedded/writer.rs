@@ -154,6 +154,7 @@ impl Writer {
         let outcomes = match done {
             Ok(outcomes) => {
                 self.writes.went_well();
+                self.writes.commits.fetch_add(1, Ordering::Relaxed);
                 if FAILED.end(|| self.clock.now_ms()).is_some() {
                     tracing::info!("store can write again");
                 }

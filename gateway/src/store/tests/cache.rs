@@ -125,6 +125,34 @@ async fn when_news_were_lost_everything_is_read_again_and_the_last_known_stays_k
     assert_eq!(cache.last_known(&key), None);
 }
 
+// limit: store.cache.entries_max
+#[tokio::test]
+async fn so_many_sessions_are_remembered() {
+    // One in each of sixteen parts: keys that share a part push each other out.
+    let (store, cache, _) = cached(CacheSettings { entries_max: 16, ..CacheSettings::default() }).await;
+    let evicted = || cache.numbers().evicted.load(Ordering::Relaxed);
+    let keys: Vec<KeyHash> = (0..100).map(|number| KeyHash::of(&number.to_string())).collect();
+    let first = &keys[0];
+    keep(&store, first, "a").await;
+    for _ in 0..2 {
+        alias(&cache, first).await;
+    }
+    assert_eq!((cache.len().0, reads(&cache), evicted()), (1, 1, 0));
+
+    for key in &keys {
+        keep(&store, key, "a").await;
+        alias(&cache, key).await;
+    }
+    let kept = cache.len().0;
+    assert!(kept <= 16, "{kept}");
+    assert_eq!(evicted(), u64::try_from(keys.len() - kept).expect("small"));
+    let before = reads(&cache);
+    for key in &keys {
+        alias(&cache, key).await;
+    }
+    assert!(reads(&cache) > before + 50, "who left is read again");
+}
+
 // limit: store.cache.negative_max
 #[tokio::test]
 async fn random_keys_push_no_session_out() {

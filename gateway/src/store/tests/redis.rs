@@ -43,6 +43,7 @@ async fn without_a_server_calls_fail_in_time_and_soon_at_once() {
     assert_eq!(store.session(&key).await, Ok(None));
 }
 
+// limit: store.redis.deadline_ms
 /// SIGSTOP is what a hung server or a cut cable looks like.
 #[tokio::test]
 async fn a_server_that_hangs_costs_a_deadline_and_not_more() {
@@ -52,10 +53,13 @@ async fn a_server_that_hangs_costs_a_deadline_and_not_more() {
     whole(&store).await;
     assert_eq!(store.session(&KeyHash::of("a")).await, Ok(None));
     server.tell(redis::cmd("CLIENT").arg("PAUSE").arg(3_000).arg("ALL"));
-    for _ in 0..2 {
+    let away = || store.numbers().away.load(Ordering::Relaxed);
+    let before = away();
+    for round in 1..=2 {
         let started = Instant::now();
         assert_eq!(store.session(&KeyHash::of("a")).await, Err(StoreError::Deadline(deadline)));
         assert!(started.elapsed() < deadline * 3, "{:?}", started.elapsed());
+        assert_eq!(away(), before + round);
     }
     assert_eq!(store.session(&KeyHash::of("a")).await, Err(StoreError::CircuitOpen));
 }

@@ -75,6 +75,11 @@ impl ApiMetrics {
         self.families.sessions_not_written.get_or_create_owned(&self.labels).inc();
     }
 
+    /// A recorded body was longer than `analytics.body_bytes_max`.
+    pub fn body_cut(&self) {
+        self.families.bodies_cut.get_or_create_owned(&self.labels).inc();
+    }
+
     /// Records found no place in their queue.
     pub fn records_dropped(&self, records: u64) {
         self.families.records_dropped.get_or_create_owned(&with(&self.labels, "reason", "queue")).inc_by(records);

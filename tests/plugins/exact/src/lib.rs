@@ -50,6 +50,14 @@ struct Exact {
 
 #[plugin(config = Self, capabilities(log = "to fill it", kv = "to fill it"))]
 impl Exact {
+    /// Waits with each record.
+    #[analytics(name = "exact")]
+    fn recorded(&self, _record: &mut Record) {
+        if matches!(self.what, What::Wait) {
+            std::thread::sleep(Duration::from_millis(self.count.try_into().unwrap_or(u64::MAX)));
+        }
+    }
+
     #[pre]
     fn exact(&self) -> Action {
         let Self { what, count } = *self;

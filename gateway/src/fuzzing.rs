@@ -1,0 +1,74 @@
+//! What reads strangers' bytes, a function for each: `fuzz/` feeds them without end, a test with what is kept there.
+//!
+//! A function takes any bytes and returns. It panics where something that must always hold does not.
+
+mod readers;
+mod requests;
+
+pub use crate::plugin::fuzz::{answer, component, describe};
+pub use readers::{definition, tyk_policy, tyk_session};
+pub use requests::{coding, extract, outgoing, path, query};
+
+/// A function and its name, which is that of its folder of seeds.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: [Target; 11] = [
+    Target { name: "answer", run: answer },
+    Target { name: "coding", run: coding },
+    Target { name: "component", run: component },
+    Target { name: "definition", run: definition },
+    Target { name: "describe", run: describe },
+    Target { name: "extract", run: extract },
+    Target { name: "outgoing", run: outgoing },
+    Target { name: "path", run: path },
+    Target { name: "query", run: query },
+    Target { name: "tyk_policy", run: tyk_policy },
+    Target { name: "tyk_session", run: tyk_session },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(name)
+    }
+
+    fn names(folder: &str) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(self::folder(folder)).expect("it is there");
+        let names = entries.map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_owned());
+        names.map(|name| name.into_string().expect("text")).collect()
+    }
+
+    #[test]
+    fn every_target_has_seeds_and_a_program() {
+        let known: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+        assert_eq!((names("seeds"), names("targets")), (known.clone(), known));
+    }
+
+    /// What once went wrong is among them.
+    #[test]
+    fn nothing_that_is_kept_goes_wrong() {
+        for target in TARGETS {
+            let mut files = 0;
+            for entry in std::fs::read_dir(folder("seeds").join(target.name)).expect("it is there") {
+                let file = entry.expect("an entry").path();
+                let bytes = std::fs::read(&file).expect("a file");
+                let ran = std::panic::catch_unwind(|| (target.run)(&bytes));
+                assert!(ran.is_ok(), "{} goes wrong with {}", target.name, file.display());
+                files += 1;
+            }
+            (target.run)(b"");
+            assert!(files > 2, "{} has few seeds", target.name);
+        }
+    }
+}
