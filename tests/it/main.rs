@@ -15,6 +15,7 @@ mod load;
 mod operations;
 mod order;
 mod plugin_limits;
+mod provenance;
 mod proxy;
 mod quarantine;
 mod readme;

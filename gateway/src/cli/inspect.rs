@@ -14,6 +14,7 @@ use crate::model::gateway::{
 use crate::model::id::PluginName;
 use crate::model::outgoing::OutgoingHttp;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine};
+use crate::model::provenance::Provenance;
 use crate::model::store::StoreSettings;
 use crate::plugin::load::Generation;
 use crate::store::Store;
@@ -28,8 +29,8 @@ pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<()
     let grants = Capability::ALL.into_iter().filter(|capability| capability.offered()).collect();
     let (isolation, limits, quarantine) = (Isolation::Request, Limits::default(), Quarantine::default());
     let (outgoing_http, secrets) = (OutgoingHttp::default(), Vec::new());
-    let spec =
-        PluginSpec { name, file: file.to_owned(), grants, outgoing_http, secrets, isolation, limits, quarantine };
+    let (file, provenance) = (file.to_owned(), Provenance::default());
+    let spec = PluginSpec { name, file, provenance, grants, outgoing_http, secrets, isolation, limits, quarantine };
     // The cache would hide how long it takes to compile.
     let mut loader = prepared.loader;
     loader.cache = None;
