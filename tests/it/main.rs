@@ -21,6 +21,7 @@ mod quarantine;
 mod readme;
 mod regressions;
 mod reload;
+mod rights;
 mod sessions;
 mod stores;
 mod table;
