@@ -2,6 +2,8 @@
 
 mod check;
 mod control;
+mod declared;
+mod diff;
 mod inspect;
 mod key;
 mod policy;
@@ -95,10 +97,34 @@ struct CheckArgs {
 enum PluginCommand {
     /// Say what a component file is and what it asks for.
     #[command(after_long_help = "Examples:\n  stile plugin inspect plugins/headers.wasm\n  \
-                                 stile plugin inspect plugins/headers.wasm --json")]
+                                 stile plugin inspect plugins/headers.wasm --json\n  \
+                                 stile plugin inspect --plugin headers -c stile.yaml\n  \
+                                 stile plugin inspect new/headers.wasm --plugin headers -c stile.yaml\n\nWith --plugin: \
+                                 what the component asks for, what the configuration grants the plugin of this name, what \
+                                 the deployment allows (`runtime.grants_max`), and the lines to add.")]
     Inspect {
-        /// The component file.
-        file: PathBuf,
+        /// The component file. Default with --plugin: that of the plugin.
+        #[arg(required_unless_present = "plugin")]
+        file: Option<PathBuf>,
+        /// Compare with what the configuration says of the plugin of this name.
+        #[arg(long, value_name = "NAME")]
+        plugin: Option<String>,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which rights a new version of a component has gained and lost against an old one.
+    #[command(after_long_help = "Examples:\n  stile plugin diff old.wasm new.wasm\n  \
+                                 stile plugin diff old.wasm new.wasm --json\n\nRights are the capabilities that a component \
+                                 asks for, its imports, its functions at hooks, and what these are handed of requests.\n\n\
+                                 Exit codes:\n  0   no right was gained\n  1   some were\n  2   one of the files cannot be loaded")]
+    Diff {
+        /// The component file that is used now.
+        old: PathBuf,
+        /// The one that is to take its place.
+        new: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -178,7 +204,12 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Serve(config) => serve::serve(&config.path()?, &mut io::stderr()),
         Command::Check(args) => check::check(&args.config.path()?, args.explain, args.deny_warnings, out),
-        Command::Plugin(PluginCommand::Inspect { file, json }) => inspect::inspect(&file, json, out),
+        Command::Plugin(PluginCommand::Inspect { file, plugin, config, json }) => {
+            let config = plugin.map(|name| Ok((config.path()?, name))).transpose()?;
+            let declared = config.as_ref().map(|(path, name)| (path.as_path(), name.as_str()));
+            inspect::inspect(file.as_deref(), declared, json, out)
+        }
+        Command::Plugin(PluginCommand::Diff { old, new, json }) => diff::diff(&old, &new, json, out),
         Command::Plugin(PluginCommand::Release { name, control }) => reload::release(&name, &control, out),
         Command::Plugin(PluginCommand::List { control }) => reload::plugins(&control, out),
         Command::Key(command) => key::run(command, out),

@@ -8,6 +8,7 @@ pub mod reload;
 mod report;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,12 +16,13 @@ use arc_swap::ArcSwap;
 pub use self::build::Builder;
 pub use self::report::{Outcome, Report, Versions};
 use crate::files::Stamp;
+use crate::model::digest::Digest;
 use crate::model::id::PluginName;
 use crate::model::plugin::{Hook, OnFailure, PluginSpec};
 use crate::pipeline::apis::Apis;
 use crate::pipeline::plan::Plan;
 use crate::plugin::failure::LoadError;
-use crate::plugin::load::{Digest, Generation};
+use crate::plugin::load::Generation;
 use crate::plugin::pool::Pool;
 use crate::plugin::quarantine::Quarantined;
 
@@ -52,8 +54,16 @@ pub struct Plugin {
     pub generation: Option<Arc<Generation>>,
     /// Why its file, as it is now, is not used.
     pub refused: Option<Refused>,
-    /// What the file looked like when it was read last.
-    stamp: Option<Stamp>,
+    /// What its files looked like when they were read last.
+    look: Look,
+}
+
+/// What the files of a plugin looked like at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    file: Option<Stamp>,
+    /// Of its signature, where it must have one.
+    signature: Option<Stamp>,
 }
 
 /// What of a plugin was tried and is not used.
@@ -154,9 +164,21 @@ impl Snapshot {
 }
 
 impl Plugin {
-    /// Whether its file may be another one than was read.
+    /// Whether its files may be others than were read.
     fn is_changed(&self, spec: &PluginSpec) -> bool {
-        let stamp = Stamp::of(&spec.file).ok();
-        stamp != self.stamp
+        self.look != Look::at(spec)
     }
+}
+
+impl Look {
+    fn at(spec: &PluginSpec) -> Self {
+        let signature = spec.provenance.signed.as_ref().and_then(|signed| Stamp::of(&signed.file).ok());
+        Self { file: Stamp::of(&spec.file).ok(), signature }
+    }
+}
+
+/// The files that a plugin is made of.
+fn files(spec: &PluginSpec) -> impl Iterator<Item = &PathBuf> {
+    let signature = spec.provenance.signed.as_ref().map(|signed| &signed.file);
+    std::iter::once(&spec.file).chain(signature)
 }

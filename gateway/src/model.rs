@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod api;
+pub mod digest;
 pub mod edit_rules;
 pub mod extractor;
 pub mod gateway;
@@ -15,6 +16,7 @@ pub mod path;
 pub mod pattern;
 pub mod plugin;
 pub mod policy;
+pub mod provenance;
 pub mod record;
 pub mod secret;
 pub mod session;

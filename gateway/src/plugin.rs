@@ -19,6 +19,7 @@ pub mod load;
 pub mod machine;
 pub mod pool;
 pub mod quarantine;
+pub mod rights;
 pub mod seal;
 pub mod shape;
 pub mod v0_1;

@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::declared::Declared;
 use super::{Failure, this_program};
 use crate::app;
 use crate::clock::Clock;
@@ -14,30 +16,69 @@ use crate::model::gateway::{
 use crate::model::id::PluginName;
 use crate::model::outgoing::OutgoingHttp;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine};
+use crate::model::provenance::Provenance;
 use crate::model::store::StoreSettings;
-use crate::plugin::load::Generation;
+use crate::plugin::load::{Generation, Loader};
 use crate::store::Store;
 
-/// Reads a component file and writes what it says of itself, as text or JSON.
-pub(super) fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let prepared = app::prepare(&bare_gateway(), &Store::in_memory(Clock::system()), this_program());
-    let prepared = prepared.map_err(Failure::run)?;
+/// Loads components to look at them.
+pub(super) struct Inspector(Loader);
+
+/// Reads a component file and writes what it says of itself, as text or JSON; with a configuration and the name of a plugin
+/// in it, also what that grants. Without a file, that plugin's own.
+pub(super) fn inspect(
+    file: Option<&Path>,
+    declared: Option<(&Path, &str)>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let declared = match declared {
+        Some((config, name)) => Some(Declared::read(config, name)?),
+        None => None,
+    };
+    let file = file.or_else(|| declared.as_ref().map(|declared| declared.spec.file.as_path()));
+    let file = file.ok_or_else(|| Failure::Usage(anyhow::anyhow!("name a file, or a plugin with --plugin")))?;
+    let generation = Inspector::new()?.load(file, declared.as_ref().map(|declared| &declared.spec))?;
+    let rights = declared.as_ref().map(|declared| declared.rights(&generation));
+    if json {
+        let mut value = as_json(&generation);
+        if let (Some(declared), Some(rights), Some(fields)) = (&declared, &rights, value.as_object_mut()) {
+            fields.extend(declared.fields(rights));
+        }
+        return writeln!(out, "{value:#}").map_err(Failure::Output);
+    }
+    write_text(&generation, out).map_err(Failure::Output)?;
+    if let (Some(declared), Some(rights)) = (&declared, &rights) {
+        declared.write_text(rights, out).map_err(Failure::Output)?;
+    }
+    Ok(())
+}
+
+impl Inspector {
+    pub(super) fn new() -> Result<Self, Failure> {
+        let prepared = app::prepare(&bare_gateway(), &Store::in_memory(Clock::system()), this_program());
+        let mut loader = prepared.map_err(Failure::run)?.loader;
+        // The cache would hide how long it takes to compile.
+        loader.cache = None;
+        Ok(Self(loader))
+    }
+
+    /// Loads a file, within the limits of a plugin where it is to be one.
+    pub(super) fn load(&self, file: &Path, of: Option<&PluginSpec>) -> Result<Arc<Generation>, Failure> {
+        self.0.load(&spec(file, of)?).map_err(Failure::usage)
+    }
+}
+
+fn spec(file: &Path, of: Option<&PluginSpec>) -> Result<PluginSpec, Failure> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("plugin");
     let name = PluginName::parse(stem).or_else(|_| PluginName::parse("plugin")).map_err(Failure::usage)?;
     // To look at a plugin is to ask what it wants, not to let it have it: nothing but `describe` runs.
     let grants = Capability::ALL.to_vec();
-    let (isolation, limits, quarantine) = (Isolation::Request, Limits::default(), Quarantine::default());
-    let (file, outgoing_http, secrets, apis) = (file.to_owned(), OutgoingHttp::default(), Vec::new(), Vec::new());
-    let spec = PluginSpec { name, file, grants, outgoing_http, secrets, apis, isolation, limits, quarantine };
-    // The cache would hide how long it takes to compile.
-    let mut loader = prepared.loader;
-    loader.cache = None;
-    let generation = loader.load(&spec).map_err(Failure::usage)?;
-    let value = as_json(&generation);
-    if json {
-        return writeln!(out, "{value:#}").map_err(Failure::Output);
-    }
-    write_text(&generation, out).map_err(Failure::Output)
+    let limits = of.map_or_else(Limits::default, |of| of.limits.clone());
+    let (isolation, quarantine) = (Isolation::Request, Quarantine::default());
+    let (outgoing_http, secrets, apis) = (OutgoingHttp::default(), Vec::new(), Vec::new());
+    let (file, provenance) = (file.to_owned(), Provenance::default());
+    Ok(PluginSpec { name, file, provenance, grants, outgoing_http, secrets, apis, isolation, limits, quarantine })
 }
 
 fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {

@@ -45,6 +45,27 @@ fn check_denies_warnings_when_told_to() {
 }
 
 #[test]
+fn check_looks_at_files_that_are_pinned() {
+    let folder = std::env::temp_dir().join(format!("stile-check-pinned-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    std::fs::write(folder.join("a.wasm"), "a component").expect("it is ours");
+    let api = "apis: [ { id: x, listen: { path: / }, upstream: { url: \"http://a\" }, hooks: { pre: [a] } } ]";
+    let check = |content: &[u8]| {
+        let pin = crate::model::digest::Digest::of(content).hex();
+        let file = folder.join("stile.yaml");
+        std::fs::write(&file, format!("plugins: {{ a: {{ file: a.wasm, sha256: {pin} }} }}\n{api}"))
+            .expect("it is ours");
+        output(&["check", "-c", file.to_str().expect("our names are text")])
+    };
+
+    assert!(check(b"a component").1.is_ok());
+    let (text, result) = check(b"another");
+    assert!(matches!(result, Err(Failure::Told)), "{text}");
+    assert!(text.contains("error: plugins.a: plugin `a`: its file has the sha256 "), "{text}");
+    std::fs::remove_dir_all(folder).expect("it was made");
+}
+
+#[test]
 fn exit_codes_tell_bad_usage_from_success() {
     let code = |arguments: &[&str]| {
         let arguments = std::iter::once("stile").chain(arguments.iter().copied());

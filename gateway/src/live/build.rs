@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::report::{Outcome, Report, Versions};
-use super::{Effect, Plugin, Problem, Refused, Snapshot};
-use crate::files::Stamp;
+use super::{Effect, Look, Plugin, Problem, Refused, Snapshot};
 use crate::model::api::{Api, Listen};
 use crate::model::gateway::Gateway;
 use crate::model::id::{ApiId, PluginName};
@@ -121,14 +120,14 @@ impl<'b> Builder<'b> {
     /// A plugin as it is to be from now on.
     fn plugin(&self, spec: &PluginSpec, before: Option<&Plugin>) -> Plugin {
         // Before it is read: a write in between is found by the next look.
-        let stamp = Stamp::of(&spec.file).ok();
+        let look = Look::at(spec);
         let is_known = |before: &&Plugin| {
             let of = before.refused.as_ref().map(|refused| &refused.spec);
             let of = of.or_else(|| before.generation.as_ref().map(|generation| &generation.spec));
             of == Some(spec) && !(self.tries_refused_again && before.refused.is_some())
         };
         let known = before.filter(is_known);
-        if let Some(known) = known.filter(|known| stamp.is_some() && known.stamp == stamp) {
+        if let Some(known) = known.filter(|known| look.file.is_some() && known.look == look) {
             return known.clone();
         }
         let generation = before.and_then(|before| before.generation.clone());
@@ -139,7 +138,7 @@ impl<'b> Builder<'b> {
         let name = spec.name.clone();
         let file = match PluginFile::read(spec) {
             Ok(file) => file,
-            Err(error) => return Plugin { name, generation, refused: refused(error, None), stamp },
+            Err(error) => return Plugin { name, generation, refused: refused(error, None), look },
         };
         // The digest decides, not the time of the file.
         if let Some(known) = known {
@@ -149,22 +148,22 @@ impl<'b> Builder<'b> {
                 None => known.generation.as_ref().map(|generation| generation.digest),
             };
             if digest == Some(file.digest) {
-                return Plugin { stamp, ..known.clone() };
+                return Plugin { look, ..known.clone() };
             }
         }
         if let Some(generation) = &generation
             && generation.digest == file.digest
             && generation.spec == *spec
         {
-            return Plugin { name, generation: Some(generation.clone()), refused: None, stamp };
+            return Plugin { name, generation: Some(generation.clone()), refused: None, look };
         }
         match self.loader.load_file(spec, &file) {
             Ok(generation) => {
                 let (version, digest) = (&generation.description.version, generation.digest.short());
                 self.loader.metrics.plugin_loaded(&name, version, &digest, generation.compile_time);
-                Plugin { name, generation: Some(generation), refused: None, stamp }
+                Plugin { name, generation: Some(generation), refused: None, look }
             }
-            Err(error) => Plugin { name, generation, refused: refused(error, Some(file.digest)), stamp },
+            Err(error) => Plugin { name, generation, refused: refused(error, Some(file.digest)), look },
         }
     }
 

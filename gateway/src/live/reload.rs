@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::watch::Watch;
-use super::{Builder, Effect, Live, Problem, Report, Snapshot};
+use super::{Builder, Effect, Live, Problem, Report, Snapshot, files};
 use crate::clock::Clock;
 use crate::files::Stamp;
 use crate::model::gateway::Gateway;
@@ -240,7 +240,7 @@ impl State {
     /// What is watched.
     fn paths(&self) -> BTreeSet<PathBuf> {
         let definitions = self.stamps.0.keys().cloned();
-        definitions.chain(self.gateway.plugins.iter().map(|spec| spec.file.clone())).collect()
+        definitions.chain(self.gateway.plugins.iter().flat_map(files).cloned()).collect()
     }
 
     fn reload(&mut self, cause: Cause) {

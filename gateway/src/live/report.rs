@@ -1,7 +1,7 @@
 //! What became of each API and plugin when a snapshot was built.
 
+use crate::model::digest::Digest;
 use crate::model::id::{ApiId, PluginName};
-use crate::plugin::load::Digest;
 
 /// What a build made of the snapshot before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{ApiId, PluginName};
 use super::outgoing::OutgoingHttp;
+use super::provenance::Provenance;
 use super::secret::PluginSecret;
 
 /// A point in the life of a request at which plugins run.
@@ -206,6 +207,8 @@ pub struct PluginSpec {
     pub name: PluginName,
     /// The component file; absolute, or relative to the working directory.
     pub file: PathBuf,
+    /// Where that must come from.
+    pub provenance: Provenance,
     /// What it may do beyond computing.
     pub grants: Vec<Capability>,
     /// Where it may send requests, with the capability `outgoing-http`.

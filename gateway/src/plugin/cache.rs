@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::component::Component;
 
 use super::description::Description;
-use super::load::Digest;
 use super::seal::Seal;
+use crate::model::digest::Digest;
 
 /// A component that is ready to be linked, with its answer to `describe`.
 pub struct Artifact {

@@ -83,6 +83,14 @@ fn granted(spec: &PluginSpec, capability: Capability, wanted: String) -> Result<
     Ok(())
 }
 
+/// The capability that an import needs, if it needs one.
+pub fn capability(import: &str) -> Option<Capability> {
+    match needed(import) {
+        Need::Grant(capability) => Some(capability),
+        Need::Nothing | Need::Version(_) | Need::NotOffered(_) => None,
+    }
+}
+
 /// What an import needs.
 enum Need {
     Nothing,

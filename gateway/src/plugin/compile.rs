@@ -18,7 +18,7 @@ use wasmtime::component::Component;
 
 use self::slots::Slots;
 use super::engine::Engine;
-use super::load::Digest;
+use crate::model::digest::Digest;
 use crate::model::gateway::Runtime;
 use crate::model::plugin::Limits;
 

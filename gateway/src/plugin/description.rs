@@ -139,17 +139,22 @@ impl Reads {
         if self.session {
             parts.push("session".into());
         }
-        let context = self.context;
-        let flags = [
-            (context.request_id, "request id"),
-            (context.api, "api"),
-            (context.endpoint, "endpoint"),
-            (context.host, "host"),
-            (context.variables, "variables"),
-            (context.vars, "vars"),
-        ];
-        parts.extend(flags.into_iter().filter(|(is_read, _)| *is_read).map(|(_, name)| name.into()));
+        parts.extend(self.context.parts().into_iter().filter(|(is_read, _)| *is_read).map(|(_, name)| name.into()));
         if parts.is_empty() { "method and path only".to_owned() } else { parts.join(", ") }
+    }
+}
+
+impl ContextReads {
+    /// Each part with its name for people.
+    pub fn parts(&self) -> [(bool, &'static str); 6] {
+        [
+            (self.request_id, "request id"),
+            (self.api, "api"),
+            (self.endpoint, "endpoint"),
+            (self.host, "host"),
+            (self.variables, "variables"),
+            (self.vars, "vars"),
+        ]
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, FailureKind, Hook};
+use crate::model::provenance::Doubt;
 
 /// A call failed. The text is for the log, never for a caller.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -75,6 +76,14 @@ pub enum LoadError {
         bytes: u64,
         /// The limit.
         bytes_max: u64,
+    },
+    /// The file is not the one that it must be, or not of whom it must be.
+    #[error("plugin `{plugin}`: {doubt}")]
+    Provenance {
+        /// The plugin.
+        plugin: PluginName,
+        /// What is the matter.
+        doubt: Doubt,
     },
     /// It is a core module, not a component.
     #[error(

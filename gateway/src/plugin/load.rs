@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre};
 
@@ -26,10 +25,12 @@ use super::shape;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
 use crate::model::api::{Api, Auth, HookUse, PolicyGrant};
+use crate::model::digest::Digest;
 use crate::model::edit_rules::EditRules;
 use crate::model::id::{ApiId, PluginName};
 use crate::model::path::ListenPath;
 use crate::model::plugin::{Capability, FailureKind, Hook, Limits, PluginSpec};
+use crate::model::provenance::{Doubt, Signed};
 use crate::store::{SessionCache, Store};
 use crate::telemetry::metrics::{GuestMetricKind, Metrics};
 
@@ -64,6 +65,8 @@ pub struct Generation {
     pub spec: PluginSpec,
     /// Content of its file.
     pub digest: Digest,
+    /// The name of the key that signed it, where it must be signed.
+    pub signed_by: Option<Arc<str>>,
     /// Bytes of its file.
     pub file_bytes: u64,
     /// How long it took to compile; `None` if it came from the cache.
@@ -132,32 +135,13 @@ pub struct Use {
     pub pool: Arc<Pool>,
 }
 
-/// A component file as it was read.
+/// A component file as it was read: what was looked at is what is compiled.
 pub struct PluginFile {
     wasm: Vec<u8>,
     /// Of its content.
     pub digest: Digest,
-}
-
-/// The sha256 of a component file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// Of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// In hexadecimal.
-    pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// The first twelve digits, for people and labels.
-    pub fn short(&self) -> String {
-        self.hex().chars().take(12).collect()
-    }
+    /// The name of the key that signed it, where it must be signed.
+    pub signed_by: Option<Arc<str>>,
 }
 
 impl From<&Api> for ApiFacts {
@@ -250,6 +234,7 @@ impl Loader {
             spec: spec.clone(),
             engine: self.engine.clone(),
             digest,
+            signed_by: file.signed_by.clone(),
             compile_time,
             description,
             initial_memory_bytes,
@@ -431,10 +416,10 @@ fn again<T>(mut attempt: impl FnMut() -> Result<T, CallError>) -> Result<T, Call
 const LOAD_ATTEMPTS: u32 = 3;
 
 impl PluginFile {
-    /// Reads the file of a plugin under its size limit.
+    /// Reads the file of a plugin under its size limit, and looks at where it comes from.
     ///
     /// # Errors
-    /// It cannot be read, or is too large.
+    /// It cannot be read, is too large, or is not the one that it must be.
     pub fn read(spec: &PluginSpec) -> Result<Self, LoadError> {
         use std::io::Read as _;
         let (plugin, file) = (&spec.name, &spec.file);
@@ -456,6 +441,25 @@ impl PluginFile {
             return Err(too_large(bytes_max.saturating_add(1)));
         }
         let digest = Digest::of(&wasm);
-        Ok(Self { wasm, digest })
+        let signed_by = spec
+            .provenance
+            .check(&wasm, &digest, signature)
+            .map_err(|doubt| LoadError::Provenance { plugin: plugin.clone(), doubt })?;
+        Ok(Self { wasm, digest, signed_by })
     }
 }
+
+/// What is in the file of a signature, as much as may be one.
+fn signature(signed: &Signed) -> Result<Vec<u8>, Doubt> {
+    use std::io::Read as _;
+    let mut signature = Vec::new();
+    let read = std::fs::File::open(&signed.file)
+        .and_then(|opened| opened.take(SIGNATURE_BYTES_MAX).read_to_end(&mut signature));
+    let unsigned =
+        |error: std::io::Error| Doubt::Unsigned { place: signed.file.display().to_string(), reason: error.to_string() };
+    read.map_err(unsigned)?;
+    Ok(signature)
+}
+
+/// More than one in base64, with line breaks.
+const SIGNATURE_BYTES_MAX: u64 = 1_024;

@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
-use super::load::Digest;
+use crate::model::digest::Digest;
 
 /// A key that only its owner knows, and what it seals: content, bound to the digest of the component that it is made of.
 #[derive(Clone)]

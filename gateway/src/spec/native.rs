@@ -12,6 +12,7 @@ mod near;
 mod outgoing;
 mod plugin;
 mod policy;
+mod provenance;
 mod prune;
 mod raw;
 mod raw_api;
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use file::{FileDefinitions, Parsed, parse_file};
+use provenance::Trust;
 use report::{Place, Report};
 use shape::Shape;
 use twice::Claims;
@@ -93,7 +95,9 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
         }
     }
 
+    let trust = top.as_ref().map(|top| Trust::convert(&top.trusted_keys, top.plugins_require, &main.place, report));
     let defaults = plugin::Defaults {
+        trust: trust.unwrap_or_else(Trust::unknown),
         limits: top.as_ref().map(|t| t.plugin_limits.clone()).unwrap_or_default(),
         quarantine: top.as_ref().map(|t| t.plugin_quarantine.clone()).unwrap_or_default(),
     };

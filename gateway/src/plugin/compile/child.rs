@@ -16,9 +16,9 @@ use wasmtime::component::Component;
 
 use super::CompileError;
 use super::confined::{COMMAND, Order, Outcome};
+use crate::model::digest::Digest;
 use crate::model::plugin::Limits;
 use crate::plugin::engine::Engine;
-use crate::plugin::load::Digest;
 use crate::plugin::seal::Seal;
 
 /// Has `program` compile a component.

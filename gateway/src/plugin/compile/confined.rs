@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
+use crate::model::digest::Digest;
 use crate::plugin::engine::CodeSettings;
-use crate::plugin::load::Digest;
 use crate::plugin::seal::Seal;
 
 /// The command of `stile` that does so. It is not for people.

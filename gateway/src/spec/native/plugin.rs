@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::gateway::existing;
+use super::provenance::Trust;
 use super::raw_plugin::{self as raw, PluginLimits, PluginQuarantine};
 use super::report::{Place, Report};
 use super::{Environment, outgoing};
@@ -16,6 +17,8 @@ pub(super) struct Defaults {
     pub(super) limits: PluginLimits,
     /// `plugin_quarantine`.
     pub(super) quarantine: PluginQuarantine,
+    /// `trusted_keys` and `plugins_require`.
+    pub(super) trust: Trust,
 }
 
 /// Converts one plugin. What it leaves open comes from `defaults`, then from the model.
@@ -34,6 +37,7 @@ pub(super) fn convert(
         })
         .ok();
     let file = existing(&raw.file, &place.key("file"), "plugin file", report);
+    let provenance = defaults.trust.of_plugin(&raw, place, report);
     let mut limits = with(&defaults.limits);
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);
@@ -51,6 +55,7 @@ pub(super) fn convert(
     Some(PluginSpec {
         name: name?,
         file: file?,
+        provenance: provenance?,
         grants,
         outgoing_http: outgoing_http?,
         secrets: secrets?,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::raw_api::Api;
 use super::raw_outgoing::Allowed;
-use super::raw_plugin::{Grant, Plugin, PluginLimits, PluginQuarantine};
+use super::raw_plugin::{Grant, Plugin, PluginLimits, PluginQuarantine, PluginsRequire};
 use super::raw_policy::{Policies, Policy};
 use super::raw_store::Store;
 use crate::model::gateway;
@@ -42,6 +42,10 @@ pub(super) struct File {
     pub(super) plugin_limits: PluginLimits,
     /// When plugins that do nothing but fail are called no more for a while, for those that do not say it themselves.
     pub(super) plugin_quarantine: PluginQuarantine,
+    /// Public keys of ed25519 that plugins may be signed by, by name: in PEM, or their 32 bytes in base64 or hexadecimal.
+    pub(super) trusted_keys: BTreeMap<String, String>,
+    /// What every plugin must have, those of included files too.
+    pub(super) plugins_require: PluginsRequire,
     /// The plugins that APIs may use, by name.
     pub(super) plugins: BTreeMap<String, Plugin>,
     /// Templates for the sessions of callers: a list, or a table that names files.

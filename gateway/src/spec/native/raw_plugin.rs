@@ -12,6 +12,12 @@ use crate::model::plugin::Capability;
 pub(super) struct Plugin {
     /// The component file, relative to the file that names it.
     pub(super) file: String,
+    /// The sha256 that the file must have, in hexadecimal.
+    pub(super) sha256: Option<String>,
+    /// Names of `trusted_keys`, one of which must have signed the file.
+    pub(super) signed_by: Option<Vec<String>>,
+    /// With `signed_by`: the file with the signature. Default: the name of `file` with `.sig` at its end.
+    pub(super) signature: Option<String>,
     /// What the plugin may do beyond computing. Default: nothing.
     #[serde(default)]
     pub(super) grants: Vec<Grant>,
@@ -77,6 +83,19 @@ pub(super) struct PluginQuarantine {
 #[serde(transparent)]
 #[schemars(extend("enum" = Capability::ALL.map(Capability::as_str)))]
 pub(super) struct Grant(pub(super) String);
+
+/// What every plugin must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PluginsRequire {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// `sha256`.
+    Pinned,
+    /// `signed_by`.
+    Signed,
+}
 
 /// How many calls an instance serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]

@@ -4,6 +4,7 @@ mod at_once;
 mod folder;
 mod outgoing;
 mod policies;
+mod provenance;
 mod reference;
 mod versions;
 
