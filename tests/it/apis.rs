@@ -1,9 +1,11 @@
 //! Calls of plugins to APIs of the gateway, and requests that they send on to them: what these go through, and how far.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use stile::model::gateway::{AccessLog, Log, LogFormat};
 use stile::model::key::KeyHash;
 use stile::model::session::{AccessRight, Quota, Session};
 use stile::store::Life;
@@ -286,6 +288,75 @@ async fn an_api_that_calls_itself_does_so_only_so_deep() {
         assert_eq!(gateway.metric(CALLS, &[("outcome", "too_deep")]), 1.0);
         assert_eq!(gateway.metric(CALLS, &[("outcome", "ok")]), f64::from(depth_max));
     }
+}
+
+#[tokio::test]
+async fn calls_and_requests_that_are_sent_on_are_counted_together() {
+    let to = |api: &str| plugin("inner").config(json!({ "attack": "none", "api": api }));
+    let (there, back) = (api("there").strip().post(to("back")), api("back").strip().pre(to("there")));
+    let url = "http://127.0.0.1:1";
+    let builder = Gateway::with(there.upstream_url(url)).and(back.upstream_url(url));
+    let builder = builder.grant("inner", ["apis", "upstream"]);
+    let gateway = builder.plugin("inner", "apis", json!({ "allow": ["there", "back"] })).start().await;
+
+    // `there`, sent on to `back` (1), which calls `there` (2), sent on to `back` (3), which calls in vain.
+    assert_eq!(gateway.get("/there/1").send().await.text(), "200 calls of calls are too deep");
+
+    assert_eq!(gateway.metric(CALLS, &[("outcome", "too_deep")]), 1.0);
+    gateway.metric_becomes("stile_requests_total", &[], 4.0).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_calls_is_held_and_others_are_served_meanwhile() {
+    let upstream = server();
+    let builder = Gateway::with(outer(attack("at_once", 8))).and(inner(&upstream)).and(api("calm").upstream(&upstream));
+    let limits = json!({ "deadline_ms": 10_000, "api_concurrency_max": 4, "api_wait_ms": 0 });
+    let gateway = granted(builder).limits("inner", limits).start().await;
+
+    let calls: Vec<_> = (0..20).map(|_| tokio::spawn(gateway.get("/orders/1").send())).collect();
+    gateway.metric_becomes(CALLS, &[("outcome", "busy")], 156.0).await;
+    // The four that there is a place for wait for their answers.
+    assert_eq!(gateway.get("/calm/1").send().await.status(), 200);
+    assert_eq!(gateway.metric(CALLS, &[("outcome", "ok")]), 0.0);
+    for call in calls {
+        assert_eq!(call.await.expect("no panic").status(), 200);
+    }
+
+    assert_eq!(gateway.metric(CALLS, &[("outcome", "ok")]), 4.0);
+}
+
+#[test]
+fn the_line_of_a_request_names_the_one_that_it_comes_from() {
+    let output = Command::new(std::env::current_exe().expect("it runs"))
+        .args(["apis::child", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
+        .env_remove("STILE_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts again");
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{log}");
+
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |api: &str| lines.iter().find(|line| line["api"] == api).unwrap_or_else(|| panic!("{api}: {log}"));
+    assert_eq!(of("orders").get("parent"), None);
+    for (parent, child) in [("orders", "middle"), ("middle", "inner")] {
+        assert_eq!(of(child)["parent"], of(parent)["request_id"], "{log}");
+        assert_ne!(of(child)["request_id"], of(parent)["request_id"], "{log}");
+    }
+}
+
+/// A process of its own, because its log is the process's.
+#[tokio::test]
+#[ignore = "a test above runs it"]
+async fn child() {
+    let log = Log { format: LogFormat::Json, filter: "info".to_owned(), access: AccessLog::All };
+    stile::telemetry::log::init(&log).expect("the filter is good");
+    let upstream = server();
+    let middle = api("middle").upstream_url("http://127.0.0.1:1").pre(plugin("inner").config(attack("none", 1)));
+    let builder = Gateway::with(sent_on("middle")).and(middle).and(inner(&upstream)).set("/log/access", "all");
+    let builder = builder.grant("inner", ["apis", "upstream"]);
+    let gateway = builder.plugin("inner", "apis", json!({ "allow": ["middle", "inner"] })).start().await;
+    assert_eq!(gateway.get("/orders/1").send().await.text(), "200 inner");
 }
 
 // limit: plugin_limits.api_calls_max

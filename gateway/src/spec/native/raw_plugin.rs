@@ -50,7 +50,7 @@ pub(super) struct Plugin {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Apis {
-    /// Their ids.
+    /// Their ids, such as `orders`.
     pub(super) allow: Vec<String>,
 }
 

@@ -150,7 +150,7 @@ fn values_of_a_wrong_kind_are_refused_with_an_example() {
         &plugin("file: a.wasm, grants: [lg]"),
         "error plugins.a.grants[0]: `lg` is not known here | did you mean `log`?",
     );
-    check(&plugin("file: a.wasm, grants: [apis]"), "error plugins.a.grants[0]: `apis` is not known here");
+    check(&plugin("file: a.wasm, grants: [sockets]"), "error plugins.a.grants[0]: `sockets` is not known here");
     check(&plugin("limits: {}"), "error plugins.a: `file` is missing | The component file");
     check(&gateway("workers: 1.0"), "error workers: cannot be used");
 }

@@ -142,3 +142,32 @@ fn a_deployment_bounds_what_any_plugin_is_granted() {
         &["error runtime.outgoing_http_max[0]: `a`"],
     );
 }
+
+#[test]
+fn apis_are_listed_beside_their_grant() {
+    check(
+        "grants: [apis]",
+        &["error plugins.a.apis: `apis` is granted, but there is no list of APIs | add `apis: { allow: [ID] }`"],
+    );
+    check("grants: [apis], apis: { allow: [] }", &["error plugins.a.apis.allow: the list is empty"]);
+    check("grants: [apis], apis: { allow: [a/b] }", &["error plugins.a.apis.allow[0]: `a/b` is not an API's id"]);
+    check(
+        "grants: [upstream], apis: { allow: [orders] }",
+        &["error plugins.a.apis.allow[0]: there is no API `orders` | name it as under `id` of the API"],
+    );
+    check("grants: [upstream]", &[]);
+    check("grants: [apis], apis: { allow: [x] }", &[]);
+    check(
+        "grants: [apis], apis: { allow: [xx] }",
+        &["error plugins.a.apis.allow[0]: there is no API `xx` | did you mean `x`?"],
+    );
+    check(
+        "apis: { allow: [x] }",
+        &["warning plugins.a.apis: is not used | add `apis` (to call them) or `upstream` (to send requests on)"],
+    );
+    check_with(
+        "runtime: { apis_max: [y] }",
+        "grants: [apis], apis: { allow: [x] }",
+        &["error plugins.a.apis.allow[0]: `x` is not in `runtime.apis_max` | take it out here, or add it there"],
+    );
+}
