@@ -24,12 +24,12 @@ pub(super) fn rate(fields: &mut Fields) -> Result<Rate, JsonInvalid> {
 
 fn smoothing(fields: &mut Fields) -> Result<Option<RateSmoothing>, JsonInvalid> {
     let Some(value) = fields.take("smoothing") else { return Ok(None) };
-    if value.get("enabled") != Some(&Value::Bool(true)) {
+    let mut of = Fields::of(value.clone(), "smoothing")?;
+    if !of.flag("enabled")? {
         // Switched off, but somebody's settings.
         fields.put_back("smoothing", value);
         return Ok(None);
     }
-    let mut of = Fields::of(value, "smoothing")?;
     Ok(Some(RateSmoothing {
         threshold: of.integer("threshold")?,
         trigger: of.number("trigger")?,
@@ -57,7 +57,9 @@ pub(super) fn put_rate(object: &mut Object, rate: &Rate) {
             "step": smoothing.step, "delay": smoothing.delay_seconds });
         object.put("smoothing", value);
     } else {
-        object.drop_if("smoothing", |value| value.get("enabled") != Some(&Value::Bool(false)));
+        object.drop_if("smoothing", |value| {
+            !value.is_object() || !matches!(value.get("enabled"), None | Some(Value::Null | Value::Bool(false)))
+        });
     }
 }
 

@@ -451,6 +451,10 @@ fn session(session: types::SessionResult) -> Result<Session, Invalid> {
     check_count(session.access_rights.len(), "access rights")?;
     check_count(session.tags.len(), "tags")?;
     check_count(session.policies.len(), "policies")?;
+    // A store keeps JSON, which has no others.
+    if !session.monitor_trigger_limits.iter().all(|limit| limit.is_finite()) {
+        return Err(invalid!("a limit of the monitor is not a finite number"));
+    }
     let metadata = session
         .metadata
         .into_iter()
@@ -512,7 +516,8 @@ fn access_right(right: types::AccessRightResult) -> Result<AccessRight, Invalid>
 }
 
 fn rate(value: types::Rate) -> Result<Rate, Invalid> {
-    let numbers = [value.requests, value.per_seconds, value.throttle_interval];
+    let trigger = value.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.trigger);
+    let numbers = [value.requests, value.per_seconds, value.throttle_interval, trigger];
     if !numbers.iter().all(|number| number.is_finite()) {
         return Err(invalid!("a rate is not a finite number"));
     }
