@@ -45,3 +45,7 @@ kill rounds="100": plugins
 # Very many exchanges of a plugin while callers use it: no request fails or sees two versions, memory does not grow
 swaps swaps="10000":
     cargo run --release --package stile-tests --example swaps -- {{ swaps }}
+
+# Every attack of the corpus (or those named) while a neighbour API is asked: answers, times, and the neighbour's p99
+hostile *attacks:
+    cargo run --release --package stile-tests --example hostile -- {{ attacks }}

@@ -4,6 +4,7 @@
 
 mod caps;
 mod compile;
+mod corpus;
 mod egress;
 mod examples;
 mod failures;
