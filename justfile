@@ -57,3 +57,7 @@ loads: plugins
 # A thousand APIs with three of twenty plugins each: start, memory, requests a second
 many: plugins
     cargo run --release --package stile-tests --example many
+
+# Every attack of the corpus (or those named) while a neighbour API is asked: answers, times, and the neighbour's p99
+hostile *attacks:
+    cargo run --release --package stile-tests --example hostile -- {{ attacks }}

@@ -1,182 +1,20 @@
-//! Plugins that attack: each comes to what `tests/data/hostile.txt` says, in time, and the next caller is served.
-
-use std::collections::BTreeMap;
+//! What plugins that attack cost others, and what they are charged. What each attack comes to is in the corpus.
 
 use serde_json::{Value, json};
 use stile_tests::{Api, Gateway, Upstream, api, plugin};
 
-/// A line of the table, for one hook.
-struct Expected {
-    hook: &'static str,
-    status: u16,
-    /// `None` where the attack is no failure.
-    failure: Option<&'static str>,
-}
-
-const TABLE: &str = include_str!("../data/hostile.txt");
-const REQUEST_HOOKS: [&str; 4] = ["pre", "post_auth", "endpoint", "post"];
-
-/// The table by attack.
-fn table() -> BTreeMap<&'static str, Vec<Expected>> {
-    let mut table: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for line in TABLE.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let [attack, hook, status, failure] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-            panic!("`{line}` has not four columns");
-        };
-        let hooks = if hook == "request" { REQUEST_HOOKS.to_vec() } else { vec![hook] };
-        let failure = Some(failure).filter(|failure| *failure != "-");
-        let status = status.parse().expect("a status");
-        table.entry(attack).or_default().extend(hooks.into_iter().map(|hook| Expected { hook, status, failure }));
-    }
-    table
-}
-
-/// The plugin's limits: neither fuel nor time is to hide what the attack is about, not even in a debug build.
-fn limits(attack: &str) -> Value {
-    let fuel: u64 = match attack {
-        "spin" => 2_000_000,
-        "clock_loop" => CLOCK_LOOP_FUEL,
-        _ => 1_000_000_000_000,
-    };
-    json!({ "fuel": fuel, "deadline_ms": deadline_ms(attack) })
-}
-
-fn deadline_ms(attack: &str) -> u32 {
-    match attack {
-        "spin_on" | "sleep" => 100,
-        "hold" => 500,
-        _ => 2_000,
-    }
-}
-
 /// Enough for a hundred thousand readings of the clock, were they free.
 const CLOCK_LOOP_FUEL: u64 = 30_000_000;
 
-fn attacked(upstream: &Upstream, id: &str, hook: &str, attack: &str, goes_on: bool) -> Api {
-    let hostile = plugin("hostile").function("attack").config(json!({ "attack": attack }));
-    let hostile = if goes_on { hostile.or_continue() } else { hostile };
-    api(id).upstream(upstream).set("/analytics/enabled", hook == "analytics").hook(hook, hostile)
-}
-
-/// Every hook under one attack: its answer, its counter, its time, and whether others are served after it.
-async fn check(attack: &str) {
-    let expected = table().remove(attack).unwrap_or_else(|| panic!("`{attack}` is not in the table"));
-    let upstream = Upstream::start();
-    let mut builder = Gateway::with(api("calm").upstream(&upstream).pre("hello"));
-    for Expected { hook, .. } in &expected {
-        builder = builder.and(attacked(&upstream, &format!("reject-{hook}"), hook, attack, false));
-        if may_continue(hook) {
-            builder = builder.and(attacked(&upstream, &format!("continue-{hook}"), hook, attack, true));
-        }
-    }
-    let gateway = builder.grant("hostile", ["log", "kv"]).limits("hostile", limits(attack)).recording().start().await;
-
-    for Expected { hook, status, failure } in expected {
-        let ways = [("reject", status), ("continue", 200)];
-        for (way, status) in ways.into_iter().take(if may_continue(hook) { 2 } else { 1 }) {
-            let id = format!("{way}-{hook}");
-            let reply = gateway.get(&format!("/{id}/1")).header("authorization", "key").send().await;
-
-            assert_eq!(reply.status(), status, "{attack} in {id}: {}", reply.text());
-            assert!(!reply.text().contains("nobody"), "the plugin's words are not the caller's to read");
-            if let Some(kind) = failure {
-                let labels = [("api", id.as_str()), ("hook", hook), ("plugin", "hostile"), ("kind", kind)];
-                gateway.metric_becomes("stile_plugin_call_failures_total", &labels, 1.0).await;
-            } else {
-                gateway.metric_becomes("stile_plugin_calls_total", &[("api", &id), ("hook", hook)], 1.0).await;
-            }
-            let failures = gateway.metric("stile_plugin_call_failures_total", &[("api", &id)]);
-            assert_eq!(
-                failures,
-                if failure.is_some() { 1.0 } else { 0.0 },
-                "{attack} in {id}\n{}",
-                gateway.page().counted("stile_plugin_call_failures_total")
-            );
-            let continued = gateway.metric("stile_plugin_calls_continued_total", &[("api", &id)]);
-            assert_eq!(continued, if way == "continue" { failures } else { 0.0 }, "{attack} in {id}");
-            in_time(&gateway, attack, &id);
-            let lost = gateway.metric("stile_analytics_records_dropped_total", &[("api", &id), ("reason", "plugin")]);
-            assert_eq!(lost, if hook == "analytics" { failures } else { 0.0 }, "{attack} in {id}");
-
-            assert_eq!(gateway.get("/calm/1").send().await.status(), 200, "after {attack} in {id}");
-        }
-    }
-}
-
-/// The call, measured from inside, ended by its deadline and a little: the rest is a busy machine's.
-fn in_time(gateway: &Gateway, attack: &str, id: &str) {
-    const NOISE: f64 = 2.0;
-    let seconds = gateway.metric("stile_plugin_call_seconds_sum", &[("api", id)]);
-    let seconds_max = (f64::from(deadline_ms(attack)) / 1e3 + 0.05) * NOISE;
-    assert!(seconds < seconds_max, "{attack} in {id} took {seconds} s");
-}
-
-fn may_continue(hook: &str) -> bool {
-    !matches!(hook, "auth" | "analytics")
-}
-
-macro_rules! attacks {
-    ($($test:ident: $attack:literal;)*) => {
-        $(
-            #[tokio::test]
-            async fn $test() {
-                check($attack).await;
-            }
-        )*
-
-        #[test]
-        fn every_attack_of_the_table_is_tried() {
-            let tried = [$($attack),*];
-            assert_eq!(table().into_keys().filter(|attack| !tried.contains(attack)).collect::<Vec<_>>(), [""; 0]);
-        }
-    };
-}
-
-attacks! {
-    a_plugin_that_spins_runs_out_of_fuel: "spin";
-    a_plugin_that_spins_with_fuel_to_spare_ends_at_its_deadline: "spin_on";
-    a_plugin_that_sleeps_ends_at_its_deadline: "sleep";
-    a_plugin_that_takes_all_memory_ends_at_its_limit: "allocate";
-    a_plugin_that_recurses_for_ever_traps: "recurse";
-    a_plugin_that_panics_traps: "panic";
-    a_plugin_that_exits_takes_nobody_along: "exit";
-    a_plugin_that_says_it_failed_is_counted_apart: "err";
-    a_plugin_that_calls_the_host_too_often_is_ended: "host_calls";
-    a_plugin_that_calls_the_host_in_a_loop_is_out_of_fuel: "clock_loop";
-    a_plugin_that_sits_on_memory_ends_at_its_deadline: "hold";
-    a_plugin_that_hands_the_host_too_much_is_ended: "host_call_bytes";
-    a_plugin_that_logs_a_giant_line_is_ended: "log_shout";
-    a_plugin_that_floods_the_log_loses_lines: "log_flood";
-    a_plugin_that_floods_its_output_loses_it: "print_flood";
-    an_answer_that_claims_a_gigabyte_is_refused: "giant_answer";
-    an_answer_that_counts_its_memory_many_times_is_refused: "aliased_answer";
-    a_body_one_byte_too_long_is_refused: "body_over_limit";
-    a_line_break_in_a_header_is_refused: "crlf";
-    a_hundred_thousand_headers_are_refused: "many_headers";
-    a_header_name_with_a_space_is_refused: "bad_name";
-    a_text_that_is_not_utf8_is_refused: "not_utf8";
-    a_status_that_is_none_is_refused: "bad_status";
-    a_field_of_the_connection_is_refused: "connection_field";
-    a_path_without_slash_is_refused: "bad_path";
-    the_method_connect_is_refused: "connect";
-}
-
-#[tokio::test]
-async fn dropped_log_lines_are_counted() {
-    let upstream = Upstream::start();
-    let definition = attacked(&upstream, "orders", "pre", "log_flood", false);
-    let gateway = Gateway::with(definition).grant("hostile", ["log", "kv"]).start().await;
-
-    gateway.get("/orders/1").send().await;
-
-    let dropped = gateway.metric("stile_plugin_log_lines_dropped_total", &[("api", "orders"), ("hook", "pre")]);
-    assert_eq!(dropped, 80.0);
+/// An API whose `pre` is under this attack of `tests/plugins/hostile`.
+fn attacked(upstream: &Upstream, id: &str, attack: &str) -> Api {
+    api(id).upstream(upstream).pre(plugin("hostile").function("attack").config(json!({ "attack": attack })))
 }
 
 #[tokio::test]
 async fn a_neighbour_is_served_while_plugins_spin() {
     let upstream = Upstream::start();
-    let definition = attacked(&upstream, "orders", "pre", "spin_on", false);
+    let definition = attacked(&upstream, "orders", "spin_on");
     let gateway = Gateway::with(definition).and(api("calm").upstream(&upstream).pre("hello"));
     let limits = json!({ "fuel": 1_000_000_000_000_u64, "deadline_ms": 1_500 });
     let gateway = gateway.grant("hostile", ["log", "kv"]).limits("hostile", limits).start().await;
@@ -198,7 +36,7 @@ async fn a_neighbour_is_served_while_plugins_spin() {
 #[tokio::test]
 async fn a_call_that_finds_no_instance_in_time_is_busy() {
     let upstream = Upstream::start();
-    let definition = attacked(&upstream, "orders", "pre", "sleep", false);
+    let definition = attacked(&upstream, "orders", "sleep");
     let limits = json!({ "deadline_ms": 500, "concurrency_max": 1, "instance_wait_ms": 10 });
     let gateway = Gateway::with(definition).grant("hostile", ["log", "kv"]).limits("hostile", limits).start().await;
 
@@ -224,8 +62,7 @@ async fn an_instance_that_failed_is_never_used_again() {
     for (attack, kind, is_kept) in
         [("err", "plugin_error", true), ("panic", "trap", false), ("crlf", "bad_output", false)]
     {
-        let builder =
-            Gateway::with(attacked(&upstream, "orders", "pre", attack, false)).grant("hostile", ["log", "kv"]);
+        let builder = Gateway::with(attacked(&upstream, "orders", attack)).grant("hostile", ["log", "kv"]);
         let gateway = builder.plugin("hostile", "isolation", "reuse").start().await;
         let reused = |gateway: &Gateway| {
             let page = gateway.page();
@@ -245,7 +82,7 @@ async fn an_instance_that_failed_is_never_used_again() {
 
 /// A gateway where `pre` is under this attack, with these limits.
 async fn limited(upstream: &Upstream, attack: &str, limits: Value) -> Gateway {
-    let builder = Gateway::with(attacked(upstream, "orders", "pre", attack, false)).grant("hostile", ["log", "kv"]);
+    let builder = Gateway::with(attacked(upstream, "orders", attack)).grant("hostile", ["log", "kv"]);
     builder.limits("hostile", limits).start().await
 }
 
@@ -253,7 +90,7 @@ async fn limited(upstream: &Upstream, attack: &str, limits: Value) -> Gateway {
 async fn a_plugin_that_works_and_then_sleeps_keeps_no_core() {
     let upstream = Upstream::start();
     let spins = plugin("spins").function("attack").config(json!({ "attack": "spin" }));
-    let builder = Gateway::with(attacked(&upstream, "asleep", "pre", "hold", false));
+    let builder = Gateway::with(attacked(&upstream, "asleep", "hold"));
     let builder = builder.and(api("awake").upstream(&upstream).pre(spins)).grant("hostile", ["log", "kv"]);
     let builder = builder.plugin("spins", "file", stile_tests::guest("hostile").display().to_string());
     // Either takes many slices of the core, one of them before it sleeps.

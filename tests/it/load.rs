@@ -92,25 +92,6 @@ async fn a_configuration_that_does_not_fit_is_named_with_its_place() {
 }
 
 #[tokio::test]
-async fn another_contract_is_named_with_ours() {
-    sick("pre", "other-version").check(&["plugin `other-version`", "stile:plugin@0.9.0", "stile:plugin@0.1.0"]).await;
-    sick("pre", "wrong-types").check(&["plugin `wrong-types`", "describe", "another type"]).await;
-}
-
-#[tokio::test]
-async fn a_plugin_that_fails_before_its_first_call_does_not_load() {
-    let words = ["plugin `panic-in-describe`", "`describe` failed", "who wants to know?"];
-    sick("pre", "panic-in-describe").check(&words).await;
-    let hostile = |attack: &str| {
-        let hostile = sick("pre", plugin("hostile").function("attack").config(json!({ "attack": attack })));
-        hostile.but(|builder| builder.grant("hostile", ["log", "kv"]))
-    };
-    hostile("spin_in_init").check(&["plugin `hostile`", "`init` failed"]).await;
-    hostile("panic_in_init").check(&["plugin `hostile`", "`init` failed", "in init"]).await;
-    hostile("err_in_init").check(&["plugin `hostile`", "`init` failed", "peace"]).await;
-}
-
-#[tokio::test]
 async fn a_plugin_over_its_limits_does_not_load() {
     let trace = || plugin("trace").config(json!({ "tag": "a" }));
     let limited = |limits: Value| sick("pre", trace()).but(move |builder| builder.limits("trace", limits.clone()));

@@ -6,6 +6,7 @@ mod apis;
 mod caller_limits;
 mod caps;
 mod compile;
+mod corpus;
 mod egress;
 mod examples;
 mod failures;

@@ -337,11 +337,8 @@ impl Builder {
         gateway
     }
 
-    /// Starts it, with [problems](Gateway::problems) or without, or says why not.
-    ///
-    /// # Errors
-    /// The configuration is refused, or the gateway cannot start.
-    pub async fn try_start(mut self) -> Result<Gateway, String> {
+    /// Writes the configuration file, for a gateway in a process of its own. The folder is the builder's.
+    pub fn write(&mut self) -> PathBuf {
         for name in self.apis.iter().flat_map(|api| api.plugins.iter()) {
             let plugin = self.plugins.entry(name.clone()).or_insert_with(|| json!({}));
             if plugin.get("file").is_none() {
@@ -351,7 +348,15 @@ impl Builder {
         put(&mut self.fields, "/plugins", json!(self.plugins));
         put(&mut self.fields, "/apis", self.apis.iter().map(|api| api.fields.clone()).collect());
         // JSON is YAML.
-        let file = self.folder.write(DEFINITION, self.fields.to_string());
+        self.folder.write(DEFINITION, self.fields.to_string())
+    }
+
+    /// Starts it, with [problems](Gateway::problems) or without, or says why not.
+    ///
+    /// # Errors
+    /// The configuration is refused, or the gateway cannot start.
+    pub async fn try_start(mut self) -> Result<Gateway, String> {
+        let file = self.write();
         let start = move || {
             let (model, _) = stile::spec::read(&file).map_err(|problems| problems.to_string())?;
             let upstreams = self.names.map_or_else(Shared::default, |names| Shared::resolving(Resolver::new(names)));

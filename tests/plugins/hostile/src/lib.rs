@@ -1,13 +1,10 @@
-//! A plugin from somebody who wishes us ill. Every hook has a function `attack`; the configuration says which attack.
-//!
-//! What each one must come to is written down in `tests/data/hostile.txt`.
-
-mod forged;
+//! A plugin that fails in every way that there is, at every hook: its function `attack` does what the configuration says. For
+//! tests of what failures and waiting mean to others; attacks with an expected outcome each are in `../corpus`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
-use stile_sdk::{prelude::*, types::Method};
+use stile_sdk::prelude::*;
 
 /// What is tried. The first part works in any hook; the second is in what the call returns.
 #[config]
@@ -19,21 +16,11 @@ enum Attack {
     SpinOn,
     /// Takes memory until there is none.
     Allocate,
-    /// Calls itself for ever.
-    Recurse,
     Panic,
-    /// Ends the process, as if it were its own.
-    Exit,
     /// Waits far longer than it may.
     Sleep,
     /// Says that it failed, in words meant for a terminal.
     Err,
-    /// Fills the log, with many lines.
-    LogFlood,
-    /// Fills the log, with one line.
-    LogShout,
-    /// Fills the standard output.
-    PrintFlood,
     /// Calls the host more often than it may.
     HostCalls,
     /// Hands the host more bytes than it may.
@@ -45,33 +32,13 @@ enum Attack {
     /// Tells what it can measure: the smallest steps of its clocks, and the shortest pause, in nanoseconds.
     Measure,
 
-    /// A body of a gigabyte, which the guest does not have.
-    GiantAnswer,
-    /// Thousands of header fields whose values are all the same megabyte.
-    AliasedAnswer,
-    /// One byte over `body_out_bytes_max`.
-    BodyOverLimit,
     /// A header value with a line break and another field.
     Crlf,
-    /// A hundred thousand header fields.
-    ManyHeaders,
     /// A status that is none.
     BadStatus,
-    /// A header name with a space.
-    BadName,
-    /// A field that belongs to the connection.
-    ConnectionField,
     /// A path that does not begin with a slash.
     BadPath,
-    /// The method `CONNECT`.
-    Connect,
-    /// A text that is not UTF-8.
-    NotUtf8,
 
-    /// Computes for ever before it is called.
-    SpinInInit,
-    PanicInInit,
-    ErrInInit,
     /// Makes its first instance and no other one: it loads, and fails at each call.
     ErrInInitLater,
 }
@@ -83,13 +50,10 @@ struct Config {
 
 struct Hostile(Attack);
 
-#[plugin(capabilities(log = "to flood it", kv = "to wear it out"))]
+#[plugin(capabilities(kv = "to wear it out"))]
 impl Hostile {
     fn new(config: Config) -> Result<Self, String> {
         match config.attack {
-            Attack::SpinInInit => spin(),
-            Attack::PanicInInit => panic!("in init"),
-            Attack::ErrInInit => Err("no \u{1b}[31mpeace".to_owned()),
             Attack::ErrInInitLater if kv::increment("instances", 1, None) != Ok(1) => Err("once is enough".to_owned()),
             attack => Ok(Self(attack)),
         }
@@ -129,15 +93,8 @@ impl Hostile {
         self.anywhere()?;
         let headers = &mut response.headers;
         match self.0 {
-            Attack::GiantAnswer => response.set_body(forged::giant()),
-            Attack::AliasedAnswer => forged::aliases(|value| headers.append("x-alias", value)),
-            Attack::BodyOverLimit => response.set_body(over_limit()),
             Attack::Crlf => headers.set("x-crlf", CRLF),
-            Attack::ManyHeaders => (0..MANY).for_each(|_| headers.append("x", "")),
             Attack::BadStatus => response.set_status(42),
-            Attack::BadName => headers.set("x y", "1"),
-            Attack::ConnectionField => headers.set("transfer-encoding", "chunked"),
-            Attack::NotUtf8 => headers.set(forged::text(), "1"),
             _ => {}
         }
         Ok(())
@@ -147,13 +104,7 @@ impl Hostile {
     fn in_analytics(&self, record: &mut Record) -> Result<(), String> {
         self.anywhere()?;
         match self.0 {
-            Attack::GiantAnswer => record.set_response_body(Some(forged::giant())),
-            Attack::AliasedAnswer => forged::aliases(|value| record.set_request_header("x-alias", value)),
-            Attack::BodyOverLimit => record.set_response_body(Some(over_limit())),
             Attack::Crlf => record.set_request_header("x-crlf", CRLF),
-            Attack::ManyHeaders => (0..MANY).for_each(|_| record.set_request_header("x", "")),
-            Attack::BadName => record.set_request_header("x y", "1"),
-            Attack::NotUtf8 => record.add_tag(forged::text()),
             _ => {}
         }
         Ok(())
@@ -163,17 +114,9 @@ impl Hostile {
         self.anywhere()?;
         let headers = &mut request.headers;
         match self.0 {
-            Attack::GiantAnswer => return Ok(Reply::new(200).body(forged::giant()).into()),
-            Attack::AliasedAnswer => forged::aliases(|value| headers.append("x-alias", value)),
-            Attack::BodyOverLimit => request.set_body(over_limit()),
             Attack::Crlf => headers.set("x-crlf", CRLF),
-            Attack::ManyHeaders => (0..MANY).for_each(|_| headers.append("x", "")),
             Attack::BadStatus => return Ok(Reply::new(42).into()),
-            Attack::BadName => headers.set("x y", "1"),
-            Attack::ConnectionField => headers.set("transfer-encoding", "chunked"),
             Attack::BadPath => request.set_path("orders"),
-            Attack::Connect => request.set_method(Method::from("CONNECT")),
-            Attack::NotUtf8 => request.set_path(forged::text()),
             Attack::Measure => return Ok(Reply::new(200).body(measured()).into()),
             _ => {}
         }
@@ -184,14 +127,9 @@ impl Hostile {
         match self.0 {
             Attack::Spin | Attack::SpinOn => spin(),
             Attack::Allocate => allocate(),
-            Attack::Recurse => drop(black_box(recurse(1))),
             Attack::Panic => panic!("as asked"),
-            Attack::Exit => std::process::exit(0),
             Attack::Sleep => std::thread::sleep(Duration::from_secs(60)),
             Attack::Err => return Err("\u{1b}[31mnobody expects\r\nthis".to_owned()),
-            Attack::LogFlood => (0..LINES).for_each(|_| log::info("again")),
-            Attack::LogShout => log::info("a".repeat(16 << 20).as_str()),
-            Attack::PrintFlood => print!("{}", "b".repeat(1 << 20)),
             Attack::HostCalls => (0..CALLS).for_each(|_| _ = kv::get("a")),
             Attack::ClockLoop => (0..CHEAP_CALLS).for_each(|_| _ = black_box(Instant::now())),
             Attack::Hold => {
@@ -250,21 +188,8 @@ fn allocate() {
     }
 }
 
-#[expect(unconditional_recursion, reason = "that is the attack")]
-fn recurse(depth: u64) -> u64 {
-    let frame = black_box([depth; 64]);
-    black_box(recurse(depth + 1)) + frame[0]
-}
-
-/// One byte more than the default of `body_out_bytes_max`.
-fn over_limit() -> Vec<u8> {
-    vec![b'x'; (4 << 20) + 1]
-}
-
 const CRLF: &str = "1\r\nx-smuggled: 2";
-const MANY: usize = 100_000;
-/// More than `log_lines_max`, `host_calls_max`, and `host_call_bytes_max` of 64 KiB each.
-const LINES: usize = 100;
+/// More than `host_calls_max`, and than `host_call_bytes_max` of 64 KiB each.
 const CALLS: usize = 1_001;
 /// Of which a hundred instructions each are within `fuel`, and a host call each is not.
 const CHEAP_CALLS: usize = 100_000;

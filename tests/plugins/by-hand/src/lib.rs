@@ -1,0 +1,60 @@
+//! `wasi:http` by hand, for what no library does. Natively there is none.
+
+#![cfg(target_family = "wasm")]
+
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{Fields, FutureIncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme};
+
+fn request(authority: &str, path: &str, fields: Fields) -> OutgoingRequest {
+    let request = OutgoingRequest::new(fields);
+    let set = request.set_scheme(Some(&Scheme::Http));
+    let set = set.and_then(|()| request.set_authority(Some(authority)));
+    set.and_then(|()| request.set_path_with_query(Some(path))).expect("a URL");
+    request
+}
+
+/// A request on its way.
+pub struct Pending(FutureIncomingResponse);
+
+/// Sends a request and does not wait.
+pub fn begin(authority: &str, path: &str) -> Pending {
+    Pending(outgoing_handler::handle(request(authority, path, Fields::new()), None).expect("it begins"))
+}
+
+impl Pending {
+    /// Waits for the answer, and tells its status or what went wrong.
+    pub fn end(&self) -> String {
+        self.0.subscribe().block();
+        match self.0.get() {
+            Some(Ok(Ok(answer))) => answer.status().to_string(),
+            Some(Ok(Err(code))) => format!("{code:?}"),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// Sends five bytes, whatever is declared.
+pub fn declared(authority: &str, length: usize) -> String {
+    let fields = Fields::new();
+    fields.append("content-length", length.to_string().as_bytes()).expect("a length");
+    let request = request(authority, "/", fields);
+    request.set_method(&Method::Post).expect("a method");
+    let body = request.body().expect("a body");
+    let pending = outgoing_handler::handle(request, None).expect("it begins");
+    let stream = body.write().expect("a stream");
+    // What is too long may be refused here, or at the end.
+    let _ = stream.blocking_write_and_flush(b"hello");
+    drop(stream);
+    let _ = OutgoingBody::finish(body, None);
+    Pending(pending).end()
+}
+
+/// Takes handles for header fields until there are none.
+pub fn hoard() -> ! {
+    let mut hoard = Vec::new();
+    loop {
+        let fields = Fields::new();
+        fields.append("x", &[b'x'; 8_000]).expect("a field");
+        hoard.push(fields);
+    }
+}

@@ -1,0 +1,2 @@
+;; A hundred mebibytes to begin with.
+(module (memory 1600))

@@ -1,0 +1,17 @@
+//! Asks a place that is not on the list. The configuration says which.
+
+use stile_sdk::prelude::*;
+
+#[config]
+struct Place {
+    url: String,
+}
+
+#[plugin(config = Self, capabilities(outgoing_http = "to get out"))]
+impl Place {
+    #[pre]
+    fn attack(&self) -> Reply {
+        let told = http::get(self.url.as_str()).send();
+        Reply::new(200).body(told.map_or_else(|error| error.to_string(), |answer| answer.status.to_string()))
+    }
+}

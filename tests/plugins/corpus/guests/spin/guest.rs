@@ -1,0 +1,9 @@
+//! Computes for ever.
+
+everywhere::act!(spin);
+
+fn spin() -> Result<(), String> {
+    loop {
+        std::hint::black_box(());
+    }
+}
