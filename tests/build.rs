@@ -1,4 +1,5 @@
 //! A test for each folder of the corpus, named like it: so that none is forgotten, and each can be run alone.
+#![allow(clippy::print_stdout, reason = "cargo reads it")]
 
 use std::path::Path;
 use std::{env, fs};
