@@ -7,6 +7,7 @@ mod compile;
 mod egress;
 mod examples;
 mod failures;
+mod fetch;
 mod gateway_limits;
 mod hostile;
 mod keys;
