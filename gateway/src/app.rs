@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::admin::{Admin, AdminHandle, AdminState, Control, Loaded, NoRandom, Readiness, Secret};
 use crate::analytics::{Sink, SinkError};
 use crate::clock::Clock;
+use crate::fetch::Fetcher;
 use crate::live::reload::{self, Reloader, Stamps};
 use crate::live::{Builder, Effect, Live, Problem, Snapshot};
 use crate::model::gateway::Gateway;
@@ -51,6 +52,8 @@ use crate::upstream::{self, Upstreams};
 pub struct Prepared {
     /// The loader.
     pub loader: Loader,
+    /// Who brings plugins that are elsewhere.
+    pub fetcher: Fetcher,
     /// What the machine has.
     pub machine: Machine,
     /// What was chosen for it.
@@ -94,10 +97,20 @@ pub enum StartError {
 /// Makes the engine and what else plugins are loaded with. What plugins keep goes to `store`: to look at them, one in memory.
 /// `stile` is the program that compiles them; without it this process does.
 pub fn prepare(gateway: &Gateway, store: &Store, stile: Option<&Path>) -> Result<Prepared, StartError> {
+    prepare_with(gateway, store, stile, Arc::default())
+}
+
+fn prepare_with(
+    gateway: &Gateway,
+    store: &Store,
+    stile: Option<&Path>,
+    upstreams: Arc<upstream::Shared>,
+) -> Result<Prepared, StartError> {
     let machine = Machine::read();
     let (engine, choice) = Engine::new(&gateway.runtime, &machine)?;
-    let cache = gateway.runtime.cache_dir.clone().or_else(default_cache_dir).and_then(|path| {
-        let opened = Cache::open(&path, gateway.runtime.cache_bytes_max);
+    let cache_dir = gateway.runtime.cache_dir.clone().or_else(default_cache_dir);
+    let cache = cache_dir.as_ref().and_then(|path| {
+        let opened = Cache::open(path, gateway.runtime.cache_bytes_max);
         opened
             .inspect_err(|error| {
                 tracing::warn!(path = %path.display(), %error, "no compile cache: plugins compile at each start");
@@ -122,7 +135,9 @@ pub fn prepare(gateway: &Gateway, store: &Store, stile: Option<&Path>) -> Result
         instances,
         generations,
     };
-    Ok(Prepared { loader, machine, choice })
+    let fetched = cache_dir.map(|path| path.join("fetched"));
+    let fetcher = Fetcher::new(&gateway.fetch, fetched.as_deref(), upstreams, loader.store.clock());
+    Ok(Prepared { loader, fetcher, machine, choice })
 }
 
 /// A gateway that serves. Dropping it ends it like [`Running::drain`].
@@ -175,7 +190,9 @@ pub fn start_with(
 ) -> Result<Running, StartError> {
     let stamps = Stamps::of(&gateway.sources);
     let store = state::open(gateway, clock)?;
-    let Prepared { loader, machine, choice } = prepare(gateway, &store, stile)?;
+    let upstreams = Arc::new(upstreams);
+    let prepared = prepare_with(gateway, &store, stile, upstreams.clone())?;
+    let Prepared { loader, fetcher, machine, choice } = prepared;
     let files = raise_file_limit();
     let mut found = vec![format!("machine: {machine}")];
     found.push(format!(
@@ -210,7 +227,7 @@ pub fn start_with(
             tracing::warn!(target: "stile::start", "{line}");
         }
     }
-    let (snapshot, _) = Builder::new(&loader).build(gateway, step)?;
+    let (snapshot, _) = Builder::new(&loader, &fetcher).build(gateway, step)?;
     for problem in &snapshot.problems {
         tracing::error!(place = %problem.place, reason = %problem.reason, "not served");
     }
@@ -222,7 +239,6 @@ pub fn start_with(
     let server = Server::bind(&gateway.listeners, gateway.workers, &gateway.limits, &gateway.trusted_proxies)?;
     let admin = Admin::bind(gateway.control.address)
         .map_err(|source| StartError::Control { address: gateway.control.address, source })?;
-    let upstreams = Arc::new(upstreams);
     let (stop, _) = watch::channel(false);
     // Without a file there is nothing to read again.
     let (reloader, reloading) = if gateway.sources.is_empty() {
@@ -233,6 +249,7 @@ pub fn start_with(
             stamps,
             live: live.clone(),
             loader: loader.clone(),
+            fetcher: fetcher.clone(),
             policies: policies.clone(),
             store: store.clone(),
             clock: clock.clone(),
@@ -242,6 +259,7 @@ pub fn start_with(
     };
     let control = control(gateway, (&live, reloader.as_ref()), (&store, &policies), clock)?;
     counters::register(&loader, &live, &server.counters, &upstreams, &sink);
+    counters::register_fetches(&loader.metrics, &fetcher);
     counters::register_store(&loader.metrics, &store, &sessions);
     counters::register_shares(&loader.metrics, &live);
     counters::register_control(&loader, &control);

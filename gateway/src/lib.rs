@@ -7,6 +7,7 @@ pub mod analytics;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod fetch;
 pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

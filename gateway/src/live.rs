@@ -8,7 +8,7 @@ pub mod reload;
 mod report;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -61,6 +61,7 @@ pub struct Plugin {
 /// What the files of a plugin looked like at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
+    /// None where it cannot be looked at, or is elsewhere.
     file: Option<Stamp>,
     /// Of its signature, where it must have one.
     signature: Option<Stamp>,
@@ -172,13 +173,14 @@ impl Plugin {
 
 impl Look {
     fn at(spec: &PluginSpec) -> Self {
-        let signature = spec.provenance.signed.as_ref().and_then(|signed| Stamp::of(&signed.file).ok());
-        Self { file: Stamp::of(&spec.file).ok(), signature }
+        let stamp = |path: &Path| Stamp::of(path).ok();
+        let signature = spec.provenance.signed.as_ref().and_then(|signed| signed.file.as_deref());
+        Self { file: spec.source.file().and_then(stamp), signature: signature.and_then(stamp) }
     }
 }
 
-/// The files that a plugin is made of.
-fn files(spec: &PluginSpec) -> impl Iterator<Item = &PathBuf> {
-    let signature = spec.provenance.signed.as_ref().map(|signed| &signed.file);
-    std::iter::once(&spec.file).chain(signature)
+/// The files on this machine that a plugin is made of.
+fn files(spec: &PluginSpec) -> impl Iterator<Item = &Path> {
+    let signature = spec.provenance.signed.as_ref().and_then(|signed| signed.file.as_deref());
+    spec.source.file().into_iter().chain(signature)
 }

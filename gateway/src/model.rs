@@ -20,6 +20,7 @@ pub mod provenance;
 pub mod record;
 pub mod secret;
 pub mod session;
+pub mod source;
 pub mod store;
 pub mod time;
 pub mod version;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["model"],
     &["clock", "files", "message", "telemetry", "tyk"],
     &["analytics", "net", "router", "spec", "store", "upstream"],
-    &["plugin"],
+    &["fetch", "plugin"],
     &["pipeline"],
     &["fuzzing", "live"],
     &["admin", "server"],

@@ -10,6 +10,7 @@ mod corpus;
 mod egress;
 mod examples;
 mod failures;
+mod fetch;
 mod gateway_limits;
 mod hostile;
 mod keys;

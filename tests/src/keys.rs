@@ -33,6 +33,14 @@ impl SigningKey {
         std::fs::read(self.path("content.sig")).expect("it was written")
     }
 
+    /// The same in base64.
+    #[must_use]
+    pub fn sign_base64(&self, content: impl AsRef<[u8]>) -> String {
+        _ = self.sign(content);
+        let text = self.openssl(&["base64", "-A", "-in", "content.sig"]);
+        String::from_utf8(text).expect("base64 is text")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

@@ -50,7 +50,7 @@ pub(super) fn plugins(control: &Control) -> Result<Answer, Refusal> {
             "state": state,
             "version": generation.map(|generation| &generation.description.version),
             "digest": generation.map(|generation| generation.digest.hex()),
-            "file": generation.map(|generation| generation.spec.file.display().to_string()),
+            "file": generation.map(|generation| generation.spec.source.to_string()),
             "signed_by": generation.and_then(|generation| generation.signed_by.as_deref()),
             "reason": refused.map(|refused| refused.error.to_string()),
             "refused_digest": refused.and_then(|refused| refused.digest).map(|digest| digest.hex()),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::{Control, ControlNumbers};
 use crate::analytics::Sink;
+use crate::fetch::{self, Evicted, FetchNumbers, Fetcher};
 use crate::live::Live;
 use crate::live::reload::{ReloadNumbers, Reloader};
 use crate::pipeline::plan::PluginSessions;
@@ -222,6 +223,36 @@ pub(super) fn register_store(metrics: &Metrics, store: &Store, sessions: &Sessio
         metrics.reader(name, help, kind, &[], of_cache(read));
     }
 }
+
+/// Has the page read what fetches of plugins came to, and what is kept of them.
+pub(super) fn register_fetches(metrics: &Metrics, fetcher: &Fetcher) {
+    let count = |outcome: &'static str, read: fn(&FetchNumbers) -> &AtomicU64| {
+        let fetcher = fetcher.clone();
+        let read = move || number(read(fetcher.numbers()).load(Ordering::Relaxed));
+        metrics.reader("plugin_fetches", FETCHES, Counter, &[("outcome", outcome)], read);
+    };
+    count("fetched", |numbers| &numbers.fetched);
+    count("unchanged", |numbers| &numbers.unchanged);
+    count("kept", |numbers| &numbers.kept);
+    for kind in fetch::Kind::ALL {
+        let fetcher = fetcher.clone();
+        let read = move || number(fetcher.numbers().failed(kind));
+        metrics.reader("plugin_fetches", FETCHES, Counter, &[("outcome", kind.as_str())], read);
+    }
+    let kept = fetcher.clone();
+    let help = "Bytes of fetched plugins that are kept";
+    metrics.reader("fetch_cache_bytes", help, Gauge, &[], move || number(kept.kept().0));
+    let evicted = |limit: &'static str, read: fn(Evicted) -> u64| {
+        let fetcher = fetcher.clone();
+        let help = "Fetched files that had to go, by the limit";
+        let read = move || number(read(fetcher.kept().1));
+        metrics.reader("fetch_cache_evicted", help, Counter, &[("limit", limit)], read);
+    };
+    evicted("cache_bytes_max", |evicted| evicted.bytes);
+    evicted("cache_age_max_ms", |evicted| evicted.age);
+}
+
+const FETCHES: &str = "Plugins that are elsewhere, by what came of asking for them";
 
 /// Has the page read what reloads came to.
 pub(super) fn register_reloads(metrics: &Metrics, reloader: &Reloader) {

@@ -11,12 +11,13 @@ use super::{Failure, this_program};
 use crate::app;
 use crate::clock::Clock;
 use crate::model::gateway::{
-    AnalyticsSink, AnalyticsTarget, Control, Gateway, Log, LogFormat, Reload, Runtime, ServerLimits,
+    AnalyticsSink, AnalyticsTarget, Control, FetchSettings, Gateway, Log, LogFormat, Reload, Runtime, ServerLimits,
 };
 use crate::model::id::PluginName;
 use crate::model::outgoing::OutgoingHttp;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine};
 use crate::model::provenance::Provenance;
+use crate::model::source::Source;
 use crate::model::store::StoreSettings;
 use crate::plugin::load::{Generation, Loader};
 use crate::store::Store;
@@ -36,8 +37,8 @@ pub(super) fn inspect(
         Some((config, name)) => Some(Declared::read(config, name)?),
         None => None,
     };
-    let file = file.or_else(|| declared.as_ref().map(|declared| declared.spec.file.as_path()));
-    let file = file.ok_or_else(|| Failure::Usage(anyhow::anyhow!("name a file, or a plugin with --plugin")))?;
+    let file = file.or_else(|| declared.as_ref().and_then(|declared| declared.spec.source.file()));
+    let file = file.ok_or_else(|| Failure::Usage(anyhow::anyhow!("the plugin is fetched: name a file to look at")))?;
     let generation = Inspector::new()?.load(file, declared.as_ref().map(|declared| &declared.spec))?;
     let rights = declared.as_ref().map(|declared| declared.rights(&generation));
     if json {
@@ -77,8 +78,8 @@ fn spec(file: &Path, of: Option<&PluginSpec>) -> Result<PluginSpec, Failure> {
     let limits = of.map_or_else(Limits::default, |of| of.limits.clone());
     let (isolation, quarantine) = (Isolation::Request, Quarantine::default());
     let (outgoing_http, secrets, apis) = (OutgoingHttp::default(), Vec::new(), Vec::new());
-    let (file, provenance) = (file.to_owned(), Provenance::default());
-    Ok(PluginSpec { name, file, provenance, grants, outgoing_http, secrets, apis, isolation, limits, quarantine })
+    let (source, provenance) = (Source::File(file.to_owned()), Provenance::default());
+    Ok(PluginSpec { name, source, provenance, grants, outgoing_http, secrets, apis, isolation, limits, quarantine })
 }
 
 fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {
@@ -184,6 +185,7 @@ fn bare_gateway() -> Gateway {
         trusted_proxies: Vec::new(),
         limits: ServerLimits::default(),
         runtime: Runtime { instances_max: Some(INSTANCES), ..Runtime::default() },
+        fetch: FetchSettings::default(),
         log: Log { format: LogFormat::Auto, filter: "warn".to_owned(), access: crate::model::gateway::AccessLog::Off },
         analytics: AnalyticsSink { target: AnalyticsTarget::Off, queue_max: 1, batch_max: 1 },
         plugins: Vec::new(),

@@ -102,7 +102,7 @@ pub(super) fn explain(gateway: &Gateway, out: &mut dyn Write) -> Result<(), Fail
     let prepared = app::prepare(gateway, &Store::in_memory(Clock::system()), this_program());
     let prepared = prepared.map_err(Failure::run)?;
     let progress = Progress::new(gateway.plugins.len());
-    let built = Builder::new(&prepared.loader).build(gateway, |plugin| progress.step(plugin));
+    let built = Builder::new(&prepared.loader, &prepared.fetcher).build(gateway, |plugin| progress.step(plugin));
     let (snapshot, _) = built.map_err(Failure::usage)?;
     progress.finish();
     for plan in &snapshot.plans {

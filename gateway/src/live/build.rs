@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::report::{Outcome, Report, Versions};
 use super::{Effect, Look, Plugin, Problem, Refused, Snapshot};
+use crate::fetch::{FetchError, Fetched, Fetcher, Round};
 use crate::model::api::{Api, Listen};
 use crate::model::gateway::Gateway;
 use crate::model::id::{ApiId, PluginName};
@@ -20,31 +21,57 @@ use crate::router::Conflict;
 /// Builds snapshots.
 pub struct Builder<'b> {
     loader: &'b Loader,
+    round: Round<'b>,
     before: Option<&'b Snapshot>,
     /// What is there, by name: looking through a list for each of a thousand would take its time.
     plugins: HashMap<PluginName, &'b Plugin>,
     plans: HashMap<ApiId, &'b Arc<Plan>>,
     tries_refused_again: bool,
+    asks_elsewhere: bool,
 }
 
 impl<'b> Builder<'b> {
     /// Builds from nothing.
-    pub fn new(loader: &'b Loader) -> Self {
+    pub fn new(loader: &'b Loader, fetcher: &'b Fetcher) -> Self {
         let (plugins, plans) = (HashMap::new(), HashMap::new());
-        Self { loader, before: None, plugins, plans, tries_refused_again: true }
+        Self {
+            loader,
+            round: fetcher.round(),
+            before: None,
+            plugins,
+            plans,
+            tries_refused_again: true,
+            asks_elsewhere: true,
+        }
     }
 
     /// Builds from what is there.
-    pub fn after(loader: &'b Loader, before: &'b Snapshot) -> Self {
+    pub fn after(loader: &'b Loader, fetcher: &'b Fetcher, before: &'b Snapshot) -> Self {
         let plugins = before.plugins.iter().map(|plugin| (plugin.name.clone(), plugin)).collect();
         let plans = before.plans.iter().map(|plan| (plan.api.id.clone(), plan)).collect();
-        Self { loader, before: Some(before), plugins, plans, tries_refused_again: false }
+        let before = Some(before);
+        Self {
+            loader,
+            round: fetcher.round(),
+            before,
+            plugins,
+            plans,
+            tries_refused_again: false,
+            asks_elsewhere: false,
+        }
     }
 
     /// Tries again what was refused before, though nothing of it changed.
     #[must_use]
     pub fn trying_again(mut self) -> Self {
         self.tries_refused_again = true;
+        self
+    }
+
+    /// Asks for new versions of plugins that are elsewhere: nobody tells of them.
+    #[must_use]
+    pub fn asking(mut self) -> Self {
+        self.asks_elsewhere = true;
         self
     }
 
@@ -127,7 +154,8 @@ impl<'b> Builder<'b> {
             of == Some(spec) && !(self.tries_refused_again && before.refused.is_some())
         };
         let known = before.filter(is_known);
-        if let Some(known) = known.filter(|known| look.file.is_some() && known.look == look) {
+        let is_looked_at = look.file.is_some() || (spec.source.file().is_none() && !self.asks_elsewhere);
+        if let Some(known) = known.filter(|known| is_looked_at && known.look == look) {
             return known.clone();
         }
         let generation = before.and_then(|before| before.generation.clone());
@@ -136,8 +164,8 @@ impl<'b> Builder<'b> {
             Some(Refused { error, digest, spec: spec.clone() })
         };
         let name = spec.name.clone();
-        let file = match PluginFile::read(spec) {
-            Ok(file) => file,
+        let (file, stale) = match self.read(spec) {
+            Ok((file, stale)) => (file, stale.and_then(|error| refused(error, None))),
             Err(error) => return Plugin { name, generation, refused: refused(error, None), look },
         };
         // The digest decides, not the time of the file.
@@ -148,23 +176,38 @@ impl<'b> Builder<'b> {
                 None => known.generation.as_ref().map(|generation| generation.digest),
             };
             if digest == Some(file.digest) {
-                return Plugin { look, ..known.clone() };
+                let refused = known.refused.clone().or(stale);
+                return Plugin { look, refused, ..known.clone() };
             }
         }
         if let Some(generation) = &generation
             && generation.digest == file.digest
             && generation.spec == *spec
         {
-            return Plugin { name, generation: Some(generation.clone()), refused: None, look };
+            return Plugin { name, generation: Some(generation.clone()), refused: stale, look };
         }
         match self.loader.load_file(spec, &file) {
             Ok(generation) => {
                 let (version, digest) = (&generation.description.version, generation.digest.short());
                 self.loader.metrics.plugin_loaded(&name, version, &digest, generation.compile_time);
-                Plugin { name, generation: Some(generation), refused: None, look }
+                Plugin { name, generation: Some(generation), refused: stale, look }
             }
             Err(error) => Plugin { name, generation, refused: refused(error, Some(file.digest)), look },
         }
+    }
+
+    /// The file of a plugin; where it is elsewhere and nobody answers there, the last one that came, and why.
+    fn read(&self, spec: &PluginSpec) -> Result<(PluginFile, Option<LoadError>), LoadError> {
+        if spec.source.file().is_some() {
+            return Ok((PluginFile::read(spec)?, None));
+        }
+        let failed = |error: FetchError| LoadError::Fetch {
+            plugin: spec.name.clone(),
+            place: spec.source.to_string(),
+            reason: error.to_string(),
+        };
+        let Fetched { content, signature, stale } = self.round.fetch(spec).map_err(failed)?;
+        Ok((PluginFile::fetched(spec, content, signature)?, stale.map(failed)))
     }
 
     /// The plan of an API: the one before, if nothing of it changed.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::watch::Watch;
 use super::{Builder, Effect, Live, Problem, Report, Snapshot, files};
 use crate::clock::Clock;
+use crate::fetch::Fetcher;
 use crate::files::Stamp;
 use crate::model::gateway::Gateway;
 use crate::plugin::load::Loader;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub live: Live,
     /// What plugins are loaded with.
     pub loader: Loader,
+    /// Who brings plugins that are elsewhere.
+    pub fetcher: Fetcher,
     /// Which policies of files there are.
     pub policies: PolicyCache,
     /// Where other gateways are heard.
@@ -208,6 +211,7 @@ struct State {
     gateway: Gateway,
     live: Live,
     loader: Loader,
+    fetcher: Fetcher,
     policies: PolicyCache,
     store: Store,
     clock: Clock,
@@ -221,12 +225,13 @@ struct State {
 
 impl State {
     fn new(parts: Parts, numbers: Arc<ReloadNumbers>) -> Self {
-        let Parts { gateway, stamps, live, loader, policies, store, clock } = parts;
+        let Parts { gateway, stamps, live, loader, fetcher, policies, store, clock } = parts;
         Self {
             running: gateway.clone(),
             gateway,
             live,
             loader,
+            fetcher,
             policies,
             store,
             clock,
@@ -240,12 +245,13 @@ impl State {
     /// What is watched.
     fn paths(&self) -> BTreeSet<PathBuf> {
         let definitions = self.stamps.0.keys().cloned();
-        definitions.chain(self.gateway.plugins.iter().flat_map(files).cloned()).collect()
+        definitions.chain(self.gateway.plugins.iter().flat_map(files).map(Path::to_owned)).collect()
     }
 
     fn reload(&mut self, cause: Cause) {
         let is_asked = matches!(cause, Cause::Asked(_));
-        let is_unread = !matches!(cause, Cause::Files) || self.stamps != Stamps::of(self.stamps.0.keys());
+        let is_told = !matches!(cause, Cause::Files);
+        let is_unread = is_told || self.stamps != Stamps::of(self.stamps.0.keys());
         let plugins_changed = || {
             let snapshot = self.live.snapshot();
             self.gateway
@@ -256,7 +262,7 @@ impl State {
         if !is_unread && !plugins_changed() {
             return;
         }
-        let reloaded = Arc::new(self.take_up(is_unread, is_asked));
+        let reloaded = Arc::new(self.take_up(is_unread, is_told, is_asked));
         self.count(&reloaded);
         if let Cause::Asked(Ask(answer)) = cause {
             // Who asked may have left.
@@ -264,12 +270,15 @@ impl State {
         }
     }
 
-    fn take_up(&mut self, is_unread: bool, tries_refused_again: bool) -> Reloaded {
+    fn take_up(&mut self, is_unread: bool, asks_elsewhere: bool, tries_refused_again: bool) -> Reloaded {
         if is_unread && let Err(refused) = self.read() {
             return self.refuse(refused);
         }
         let before = self.live.snapshot();
-        let mut builder = Builder::after(&self.loader, &before);
+        let mut builder = Builder::after(&self.loader, &self.fetcher, &before);
+        if asks_elsewhere {
+            builder = builder.asking();
+        }
         if tries_refused_again {
             builder = builder.trying_again();
         }
@@ -339,6 +348,7 @@ impl State {
             ("trusted_proxies", now.trusted_proxies == new.trusted_proxies),
             ("limits", now.limits == new.limits),
             ("runtime", now.runtime == new.runtime),
+            ("fetch", now.fetch == new.fetch),
             ("log", now.log == new.log),
             ("analytics", now.analytics == new.analytics),
         ];

@@ -36,6 +36,8 @@ pub struct Gateway {
     pub limits: ServerLimits,
     /// What all plugins together may use.
     pub runtime: Runtime,
+    /// How plugins are fetched that are elsewhere.
+    pub fetch: FetchSettings,
     /// What is logged.
     pub log: Log,
     /// Where analytics records go.
@@ -219,6 +221,33 @@ impl Default for Runtime {
             outgoing_http_max: None,
             apis_max: None,
             api_depth_max: 3,
+        }
+    }
+}
+
+/// How plugins are fetched that are elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// Time for one of them, with all that is asked on the way.
+    pub time_max: Duration,
+    /// How often an answer may lead on to another place.
+    pub redirects_max: u32,
+    /// Bytes of the files that are kept.
+    pub cache_bytes_max: u64,
+    /// How long a file is kept that nobody uses.
+    pub cache_age_max: Duration,
+    /// Certificate authorities in PEM; the system's where there is none.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self {
+            time_max: Duration::from_secs(60),
+            redirects_max: 5,
+            cache_bytes_max: 1 << 30,
+            cache_age_max: Duration::from_secs(30 * 86_400),
+            ca_file: None,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What the operator says of plugins: where a hook is, what a plugin may do, how much it may use.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use super::id::{ApiId, PluginName};
 use super::outgoing::OutgoingHttp;
 use super::provenance::Provenance;
 use super::secret::PluginSecret;
+use super::source::Source;
 
 /// A point in the life of a request at which plugins run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -205,8 +205,8 @@ impl Capability {
 pub struct PluginSpec {
     /// The name by which APIs use it.
     pub name: PluginName,
-    /// The component file; absolute, or relative to the working directory.
-    pub file: PathBuf,
+    /// Where its component is.
+    pub source: Source,
     /// Where that must come from.
     pub provenance: Provenance,
     /// What it may do beyond computing.

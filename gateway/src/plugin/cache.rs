@@ -6,7 +6,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use wasmtime::component::Component;
 
 use super::description::Description;
 use super::seal::Seal;
+use crate::files;
 use crate::model::digest::Digest;
 
 /// A component that is ready to be linked, with its answer to `describe`.
@@ -42,13 +43,7 @@ struct Folder {
 impl Cache {
     /// Opens the folder, or makes it. Refuses one that others may write to.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let metadata = fs::metadata(path)?;
-        let own = rustix::process::geteuid().as_raw();
-        if metadata.uid() != own || metadata.permissions().mode() & 0o022 != 0 {
-            let text = format!("`{}` must belong to the gateway's user and be writable by nobody else", path.display());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
+        files::own_folder(path)?;
         let seal = Seal::new(key(path)?);
         let [hits, misses, evicted] = [(); 3].map(|()| AtomicU64::new(0));
         Ok(Self(Arc::new(Folder { path: path.to_owned(), seal, bytes_max, hits, misses, evicted })))

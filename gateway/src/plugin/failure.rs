@@ -65,6 +65,16 @@ pub enum LoadError {
         /// The system's word for it.
         reason: String,
     },
+    /// The file cannot be fetched.
+    #[error("plugin `{plugin}`: cannot fetch `{place}`: {reason}")]
+    Fetch {
+        /// The plugin.
+        plugin: PluginName,
+        /// Where it is.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
     /// The file is larger than allowed.
     #[error("plugin `{plugin}`: `{}` has {bytes} bytes, the limit is {bytes_max}; raise `limits.file_bytes_max`", file.display())]
     TooLarge {

@@ -3,6 +3,7 @@
 //! A [`Generation`] is one loaded version of a plugin. A [`Use`] is one function of it at one hook of one API, with its
 //! configuration checked and its first instance made: what can fail at load does not fail at the first request.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -422,15 +423,19 @@ impl PluginFile {
     /// It cannot be read, is too large, or is not the one that it must be.
     pub fn read(spec: &PluginSpec) -> Result<Self, LoadError> {
         use std::io::Read as _;
-        let (plugin, file) = (&spec.name, &spec.file);
+        let plugin = &spec.name;
+        let Some(file) = spec.source.file() else {
+            let (place, reason) = (spec.source.to_string(), "it is not on this machine".to_owned());
+            return Err(LoadError::Fetch { plugin: plugin.clone(), place, reason });
+        };
         let failed = |error: std::io::Error| LoadError::File {
             plugin: plugin.clone(),
-            file: file.clone(),
+            file: file.to_owned(),
             reason: error.to_string(),
         };
         let opened = std::fs::File::open(file).map_err(failed)?;
         let (bytes, bytes_max) = (opened.metadata().map_err(failed)?.len(), spec.limits.file_bytes_max);
-        let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.clone(), bytes, bytes_max };
+        let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.to_owned(), bytes, bytes_max };
         if bytes > bytes_max {
             return Err(too_large(bytes));
         }
@@ -440,23 +445,40 @@ impl PluginFile {
         if u64::try_from(wasm.len()).unwrap_or(u64::MAX) > bytes_max {
             return Err(too_large(bytes_max.saturating_add(1)));
         }
+        Self::checked(spec, wasm, None)
+    }
+
+    /// Takes a file that was fetched, with the signature that came along, and looks at where it comes from.
+    ///
+    /// # Errors
+    /// It is not the one that it must be.
+    pub fn fetched(spec: &PluginSpec, wasm: Vec<u8>, signature: Option<Vec<u8>>) -> Result<Self, LoadError> {
+        Self::checked(spec, wasm, signature)
+    }
+
+    fn checked(spec: &PluginSpec, wasm: Vec<u8>, signature: Option<Vec<u8>>) -> Result<Self, LoadError> {
         let digest = Digest::of(&wasm);
-        let signed_by = spec
-            .provenance
-            .check(&wasm, &digest, signature)
-            .map_err(|doubt| LoadError::Provenance { plugin: plugin.clone(), doubt })?;
+        let signature = |signed: &Signed| match &signed.file {
+            Some(file) => read_signature(file),
+            None => signature.ok_or_else(|| Doubt::Unsigned {
+                place: spec.source.to_string(),
+                reason: "none came with it".to_owned(),
+            }),
+        };
+        let signed_by = spec.provenance.check(&wasm, &digest, signature);
+        let signed_by = signed_by.map_err(|doubt| LoadError::Provenance { plugin: spec.name.clone(), doubt })?;
         Ok(Self { wasm, digest, signed_by })
     }
 }
 
 /// What is in the file of a signature, as much as may be one.
-fn signature(signed: &Signed) -> Result<Vec<u8>, Doubt> {
+fn read_signature(file: &Path) -> Result<Vec<u8>, Doubt> {
     use std::io::Read as _;
     let mut signature = Vec::new();
-    let read = std::fs::File::open(&signed.file)
-        .and_then(|opened| opened.take(SIGNATURE_BYTES_MAX).read_to_end(&mut signature));
+    let read =
+        std::fs::File::open(file).and_then(|opened| opened.take(SIGNATURE_BYTES_MAX).read_to_end(&mut signature));
     let unsigned =
-        |error: std::io::Error| Doubt::Unsigned { place: signed.file.display().to_string(), reason: error.to_string() };
+        |error: std::io::Error| Doubt::Unsigned { place: file.display().to_string(), reason: error.to_string() };
     read.map_err(unsigned)?;
     Ok(signature)
 }

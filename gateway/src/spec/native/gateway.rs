@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::report::{Place, Report};
 use super::{outgoing, raw, rules, store};
 use crate::model::gateway::{
-    AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Reload,
-    Runtime, ServerLimits,
+    AccessLog, AnalyticsSink, AnalyticsTarget, Control, FetchSettings, Gateway, Listener, ListenerTls, Log, LogFormat,
+    Reload, Runtime, ServerLimits,
 };
 use crate::model::plugin::Capability;
 
@@ -22,6 +22,7 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
     rules::addresses(&addresses, control_address, root, report);
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
+    let fetch = fetch(&raw.fetch, &root.key("fetch"), report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
     let kv_bytes_max = raw.runtime.kv_bytes_max;
     let runtime = runtime(raw.runtime, root, report);
@@ -38,6 +39,7 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
         trusted_proxies: trusted_proxies?,
         limits: limits(&raw.limits),
         runtime: runtime?,
+        fetch: fetch?,
         log: log?,
         analytics: analytics?,
         plugins: Vec::new(),
@@ -178,6 +180,20 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
         outgoing_http_max,
         apis_max,
         api_depth_max: raw.api_depth_max,
+    })
+}
+
+fn fetch(raw: &raw::Fetch, place: &Place, report: &mut Report) -> Option<FetchSettings> {
+    let ca_file = match &raw.ca_file {
+        Some(file) => Some(existing(file, &place.key("ca_file"), "file of certificate authorities", report)?),
+        None => None,
+    };
+    Some(FetchSettings {
+        time_max: Duration::from_millis(raw.time_max_ms),
+        redirects_max: raw.redirects_max,
+        cache_bytes_max: raw.cache_bytes_max,
+        cache_age_max: Duration::from_millis(raw.cache_age_max_ms),
+        ca_file,
     })
 }
 

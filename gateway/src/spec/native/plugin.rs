@@ -9,6 +9,7 @@ use super::report::{Place, Report};
 use super::{Environment, outgoing};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine};
+use crate::model::source::Source;
 
 /// What plugins have that do not say it themselves.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +37,8 @@ pub(super) fn convert(
             report.error(place, format!("`{}` is not a plugin's name", name.escape_debug()), hint);
         })
         .ok();
-    let file = existing(&raw.file, &place.key("file"), "plugin file", report);
-    let provenance = defaults.trust.of_plugin(&raw, place, report);
+    let source = source(&raw, &place.key("file"), report);
+    let provenance = defaults.trust.of_plugin(&raw, source.as_ref(), place, report);
     let mut limits = with(&defaults.limits);
     apply(&raw.limits, &mut limits);
     let isolation = isolation(&raw, &limits, place, report);
@@ -54,7 +55,7 @@ pub(super) fn convert(
     }
     Some(PluginSpec {
         name: name?,
-        file: file?,
+        source: source?,
         provenance: provenance?,
         grants,
         outgoing_http: outgoing_http?,
@@ -64,6 +65,22 @@ pub(super) fn convert(
         limits,
         quarantine,
     })
+}
+
+/// Where its component is. A file on this machine must be there.
+fn source(raw: &raw::Plugin, place: &Place, report: &mut Report) -> Option<Source> {
+    if !raw.file.contains("://") {
+        return existing(&raw.file, place, "plugin file", report).map(Source::File);
+    }
+    let hint = "such as `https://plugins.example.com/headers.wasm` or `oci://registry.example.com/headers:1.2`";
+    let parsed = Source::parse(&raw.file).map_err(|error| report.invalid(place, &raw.file, "a source", error, hint));
+    let source = parsed.ok()?;
+    if source.is_exposed() && raw.sha256.is_none() {
+        let hint = "add `sha256: …` to the plugin, or write `https://`";
+        report.error(place, "anybody on the way could send another file over `http://`", hint);
+        return None;
+    }
+    Some(source)
 }
 
 /// The model's quarantine with these changes.

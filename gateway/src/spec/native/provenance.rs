@@ -1,12 +1,12 @@
 //! Where plugins must come from, from raw to model.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::raw_plugin as raw;
 use super::report::{Place, Report};
 use crate::model::digest::Digest;
 use crate::model::provenance::{PluginsRequire, Provenance, Signed, TrustedKey};
+use crate::model::source::Source;
 
 /// What the operator says of the provenance of all plugins.
 #[derive(Debug, Clone, Default)]
@@ -52,8 +52,14 @@ impl Trust {
         Self { has_gaps: true, ..Self::default() }
     }
 
-    /// Converts what one plugin must have; `file` is its own. `place` is the plugin's.
-    pub(super) fn of_plugin(&self, raw: &raw::Plugin, place: &Place, report: &mut Report) -> Option<Provenance> {
+    /// Converts what one plugin must have. `place` is the plugin's.
+    pub(super) fn of_plugin(
+        &self,
+        raw: &raw::Plugin,
+        source: Option<&Source>,
+        place: &Place,
+        report: &mut Report,
+    ) -> Option<Provenance> {
         let sha256 = match &raw.sha256 {
             None => None,
             Some(text) => {
@@ -67,7 +73,7 @@ impl Trust {
         };
         let signed = self.signed(raw, place, report)?;
         match self.require {
-            PluginsRequire::Pinned if sha256.is_none() => {
+            PluginsRequire::Pinned if sha256.is_none() && !source.is_some_and(Source::is_pinned) => {
                 let hint = "add `sha256: …` to the plugin, as `sha256sum` writes it";
                 report.error(&place.key("sha256"), "is missing: `plugins_require` is `pinned`", hint);
                 None
@@ -109,8 +115,10 @@ impl Trust {
                 }
             }
         }
-        let beside = || format!("{}.sig", raw.file);
-        let file: PathBuf = place.resolve(&raw.signature.clone().unwrap_or_else(beside));
+        // What is fetched has its signature with it.
+        let is_here = !raw.file.contains("://");
+        let file = raw.signature.clone().or_else(|| is_here.then(|| format!("{}.sig", raw.file)));
+        let file = file.map(|file| place.resolve(&file));
         Some(Some(Signed { by, file }))
     }
 }

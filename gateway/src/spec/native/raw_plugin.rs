@@ -10,13 +10,15 @@ use crate::model::plugin::Capability;
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Plugin {
-    /// The component file, relative to the file that names it.
+    /// The component file, relative to the file that names it; or where it is fetched from: `https://…`, `http://…` (with
+    /// `sha256`, or from this machine), `oci://REGISTRY/REPOSITORY:TAG`, or `@sha256:…` at its end.
     pub(super) file: String,
     /// The sha256 that the file must have, in hexadecimal.
     pub(super) sha256: Option<String>,
     /// Names of `trusted_keys`, one of which must have signed the file.
     pub(super) signed_by: Option<Vec<String>>,
-    /// With `signed_by`: the file with the signature. Default: the name of `file` with `.sig` at its end.
+    /// With `signed_by`: the file with the signature. Default: `file` with `.sig` at its end, a URL too; in a registry, the
+    /// annotation `stile.signature.ed25519`.
     pub(super) signature: Option<String>,
     /// What the plugin may do beyond computing. Default: nothing.
     #[serde(default)]

@@ -578,8 +578,8 @@ fn files_are_included_with_paths_of_their_own() {
     folder.write("more.toml", "[[apis]]\nid = 'x'\nlisten.path = '/x'\nupstream.url = 'http://a'\nhooks.pre = ['a']\n");
     let (gateway, warnings) = crate::spec::read(&folder.path("stile.yaml")).expect("a configuration");
     assert_eq!(warnings, []);
-    let files: Vec<_> = gateway.plugins.iter().map(|p| p.file.clone()).collect();
-    assert_eq!(files, [folder.path("apis/a.wasm")]);
+    let files: Vec<_> = gateway.plugins.iter().map(|p| p.source.file()).collect();
+    assert_eq!(files, [Some(&*folder.path("apis/a.wasm"))]);
 
     folder.write("apis/two.yaml", "plugins: { a: { file: a.wasm } }\nlisten: []");
     let problems = crate::spec::read(&folder.path("stile.yaml")).expect_err("problems");

@@ -1,7 +1,7 @@
 //! Where plugins must come from.
 
 use super::folder::Folder;
-use super::{check, plugin};
+use super::{check, check_all, plugin};
 
 const KEYS: &str = "trusted_keys: { release: MCowBQYDK2VwAyEAu6iFWBCUpVozPHRudZPCvjUkQbtSfS42nq0xtFCDVwE= }\n";
 
@@ -51,6 +51,25 @@ fn a_signature_is_beside_its_file_or_where_it_is_said_to_be() {
         let (gateway, warnings) = crate::spec::read(&folder.path("stile.yaml")).expect("it is good");
         let signed = gateway.plugins.first().and_then(|plugin| plugin.provenance.signed.as_ref());
         assert_eq!(warnings, []);
-        assert!(signed.is_some_and(|signed| signed.file == folder.path(expected)), "{signed:?}");
+        assert!(signed.is_some_and(|signed| signed.file == Some(folder.path(expected))), "{signed:?}");
     }
+}
+
+#[test]
+fn a_file_elsewhere_is_named_by_a_url() {
+    let of = |file: &str, keys: &str| plugin(&format!("file: \"{file}\"{keys}"));
+    let pin = format!(", sha256: {}", "ab".repeat(32));
+    check(&of("ftp://a/x.wasm", ""), "error plugins.a.file: `ftp://a/x.wasm` is not a source: it is not `https://` or");
+    check(&of("http://a.test/x.wasm", ""), "error plugins.a.file: anybody on the way could send another file over");
+    check(&of("oci://a.test", ""), "error plugins.a.file: `oci://a.test` is not a source: it names no repository");
+    for (file, keys) in [
+        ("http://a.test/x.wasm", &*pin),
+        ("http://127.0.0.1:9/x", ""),
+        ("https://a.test/x", ""),
+        ("oci://a.test/x", ""),
+    ] {
+        check_all(&of(file, keys), &[]);
+    }
+    let digest = format!("oci://a.test/x@sha256:{}", "ab".repeat(32));
+    check_all(&format!("plugins_require: pinned\n{}", of(&digest, "")), &[]);
 }

@@ -1,0 +1,250 @@
+//! Components in registries, by version 2 of the OCI's distribution specification: a manifest, and its one layer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::client::{Client, Reply, Wanted};
+use super::{FetchError, Fetched, Inner, Kind};
+use crate::model::digest::Digest;
+use crate::model::plugin::PluginSpec;
+use crate::model::source::{Image, Location, Reference};
+
+/// What of a manifest matters here.
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    layers: Vec<Layer>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Who is asked, and the token that it wants once it has said so.
+struct Asking<'c, 's> {
+    client: &'c Client<'s>,
+    image: &'c Image,
+    token: Option<HeaderValue>,
+}
+
+impl Inner {
+    pub(super) async fn from_registry(
+        &self,
+        client: &Client<'_>,
+        image: &Image,
+        spec: &PluginSpec,
+    ) -> Result<Fetched, FetchError> {
+        let mut asking = Asking { client, image, token: None };
+        let manifest = self.manifest(&mut asking).await?;
+        let manifest: Manifest = serde_json::from_slice(&manifest)
+            .map_err(|error| FetchError::invalid(format!("its manifest cannot be read: {error}")))?;
+        let layer = manifest.component()?;
+        let digest = Digest::parse(&layer.digest).filter(|_| layer.digest.starts_with("sha256:"));
+        let digest = digest.ok_or_else(|| FetchError::invalid("its layer has no sha256"))?;
+        let bytes_max = spec.limits.file_bytes_max;
+        if layer.size > bytes_max {
+            let reason = format!("its layer has {} bytes, and `limits.file_bytes_max` is {bytes_max}", layer.size);
+            return Err(FetchError::new(Kind::Bytes, reason));
+        }
+        let content = match self.content(&digest) {
+            Some(content) => {
+                let count = match &image.reference {
+                    Reference::Tag(_) => &self.numbers.unchanged,
+                    Reference::Digest(_) => &self.numbers.kept,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+                content
+            }
+            None => {
+                let name = format!("sha256:{}", digest.hex());
+                let reply = asking.get("blobs", &name, HeaderMap::new(), bytes_max).await?;
+                if Digest::of(&reply.body) != digest {
+                    return Err(FetchError::invalid("its layer is not what the manifest says"));
+                }
+                self.keep(&reply.body, spec)?;
+                reply.body
+            }
+        };
+        let annotation = layer.annotations.get(SIGNATURE).or_else(|| manifest.annotations.get(SIGNATURE));
+        let signature = annotation.map(|signature| signature.clone().into_bytes());
+        self.remember(spec, &digest, None, signature.as_deref());
+        Ok(Fetched { content, signature, stale: None })
+    }
+
+    /// The manifest. One that is named by its digest is kept like a file.
+    async fn manifest(&self, asking: &mut Asking<'_, '_>) -> Result<Vec<u8>, FetchError> {
+        let (name, expected) = match &asking.image.reference {
+            Reference::Tag(tag) => (tag.clone(), None),
+            Reference::Digest(digest) => (format!("sha256:{}", digest.hex()), Some(*digest)),
+        };
+        if let Some(kept) = expected.and_then(|digest| self.content(&digest)) {
+            return Ok(kept);
+        }
+        let accept = [(ACCEPT, HeaderValue::from_static(MANIFESTS))].into_iter().collect();
+        let reply = asking.get("manifests", &name, accept, MANIFEST_BYTES_MAX).await?;
+        let digest = Digest::of(&reply.body);
+        // A registry says what it means to send; where both are told they are the same or something is wrong.
+        let told = reply.headers.get("docker-content-digest").and_then(|told| told.to_str().ok());
+        let told = told.filter(|told| told.starts_with("sha256:")).and_then(Digest::parse);
+        if expected.or(told).is_some_and(|expected| expected != digest) {
+            return Err(FetchError::invalid("its manifest is not the one that was asked for"));
+        }
+        if let (Some(_), Some(cache)) = (expected, &self.cache) {
+            cache.put(&digest, &reply.body);
+        }
+        Ok(reply.body)
+    }
+}
+
+impl Manifest {
+    /// The one layer that is a component.
+    fn component(&self) -> Result<&Layer, FetchError> {
+        let mut components = self.layers.iter().filter(|layer| COMPONENTS.contains(&layer.media_type.as_str()));
+        match (components.next(), components.next()) {
+            (Some(layer), None) => Ok(layer),
+            (Some(_), Some(_)) => Err(FetchError::invalid("its manifest has several layers of WebAssembly")),
+            (None, _) => {
+                let reason = "its manifest has no layer of `application/wasm`; name the manifest of one component";
+                Err(FetchError::invalid(reason))
+            }
+        }
+    }
+}
+
+impl Asking<'_, '_> {
+    async fn get(&mut self, kind: &str, which: &str, headers: HeaderMap, bytes_max: u64) -> Result<Reply, FetchError> {
+        let url = self.image.location(kind, which).ok_or_else(|| FetchError::invalid("it has no URL"))?;
+        let reply = self.send(&url, &headers, bytes_max).await?;
+        if reply.status != StatusCode::UNAUTHORIZED || self.token.is_some() {
+            return reply.good();
+        }
+        let challenge = reply.headers.get(WWW_AUTHENTICATE).and_then(|challenge| challenge.to_str().ok());
+        let challenge = challenge.and_then(Challenge::parse).ok_or_else(|| reply.refused())?;
+        self.token = Some(self.token(&challenge).await?);
+        self.send(&url, &headers, bytes_max).await.and_then(Reply::good)
+    }
+
+    async fn send(&self, url: &Location, headers: &HeaderMap, bytes_max: u64) -> Result<Reply, FetchError> {
+        let mut headers = headers.clone();
+        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
+        self.client.get(Wanted { url, headers, bytes_max }).await
+    }
+
+    /// Gets the token that lets anybody in.
+    async fn token(&self, challenge: &Challenge<'_>) -> Result<HeaderValue, FetchError> {
+        let registry = &self.image.registry;
+        let realm = Location::parse(challenge.realm).ok().filter(|realm| realm.origin.tls || !registry.tls);
+        let realm = realm.ok_or_else(|| FetchError::invalid("the registry names no good place for tokens"))?;
+        let pull = format!("repository:{}:pull", self.image.repository);
+        let mut query = format!("scope={}", encoded(&pull));
+        if let Some(service) = challenge.service {
+            query.push_str(&format!("&service={}", encoded(service)));
+        }
+        let separator = if realm.target.query().is_some() { '&' } else { '?' };
+        let url = realm.at(&format!("{}{separator}{query}", realm.target));
+        let url = url.ok_or_else(|| FetchError::invalid("the registry names no good place for tokens"))?;
+        let wanted = Wanted { url: &url, headers: HeaderMap::new(), bytes_max: TOKEN_BYTES_MAX };
+        let reply = self.client.get(wanted).await.and_then(Reply::good);
+        let reply = reply.map_err(|error| FetchError::new(error.kind, format!("no token: {error}")))?;
+        let token: Token = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let token = token.token.or(token.access_token).unwrap_or_default();
+        let mut token = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| FetchError::invalid("the registry's token is none"))?;
+        token.set_sensitive(true);
+        Ok(token)
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// `Bearer realm="…",service="…"`.
+struct Challenge<'t> {
+    realm: &'t str,
+    service: Option<&'t str>,
+}
+
+impl<'t> Challenge<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        let (scheme, mut rest) = text.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let (mut realm, mut service) = (None, None);
+        while let Some((name, quoted)) = rest.split_once("=\"") {
+            let (value, more) = quoted.split_once('"')?;
+            match name.trim_matches([',', ' ']) {
+                "realm" => realm = Some(value),
+                "service" => service = Some(value),
+                _ => {}
+            }
+            rest = more;
+        }
+        Some(Self { realm: realm?, service })
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+const MANIFESTS: &str =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+/// What tools call a component, or had called it.
+const COMPONENTS: [&str; 3] = [
+    "application/wasm",
+    "application/vnd.wasm.content.layer.v1+wasm",
+    "application/vnd.module.wasm.content.layer.v1+wasm",
+];
+/// Of layer or manifest: the signature of the layer, in base64.
+const SIGNATURE: &str = "stile.signature.ed25519";
+/// What registries take, by the specification.
+const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read() {
+        let parsed = |text| Challenge::parse(text).map(|of| (of.realm, of.service));
+        let text = "Bearer realm=\"https://auth.test/token\",service=\"registry.test\",scope=\"repository:a/b:pull\"";
+        assert_eq!(parsed(text), Some(("https://auth.test/token", Some("registry.test"))));
+        assert_eq!(parsed("bearer realm=\"https://a\""), Some(("https://a", None)));
+        for text in ["", "Basic realm=\"x\"", "Bearer", "Bearer realm=", "Bearer realm=\"x", "Bearer service=\"x\""] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_has_one_component() {
+        let layer = |kind: &str| format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:00\",\"size\":1}}");
+        let of = |layers: &[&str]| {
+            let layers: Vec<String> = layers.iter().map(|kind| layer(kind)).collect();
+            let manifest: Manifest =
+                serde_json::from_str(&format!("{{\"layers\":[{}]}}", layers.join(","))).expect("JSON");
+            manifest.component().map(|layer| layer.media_type.clone()).ok()
+        };
+        assert_eq!(of(&["text/plain", "application/wasm"]).as_deref(), Some("application/wasm"));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["application/wasm", "application/wasm"]), None);
+        assert_eq!(of(&["application/vnd.oci.image.layer.v1.tar+gzip"]), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! A real registry: `docker-registry` of the distribution project, on a port of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use stile::model::digest::Digest;
+
+use crate::{Call, Folder, Reply, SelfSigned};
+
+/// A running registry; it is killed when it is dropped.
+#[derive(Debug)]
+pub struct Registry {
+    process: Child,
+    address: SocketAddr,
+    tls: Option<SelfSigned>,
+    _folder: Folder,
+}
+
+impl Registry {
+    /// One that speaks cleartext.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(None)
+    }
+
+    /// One that speaks TLS.
+    #[must_use]
+    pub fn with_tls(tls: &SelfSigned) -> Self {
+        Self::with(Some(tls.clone()))
+    }
+
+    fn with(tls: Option<SelfSigned>) -> Self {
+        let folder = Folder::new();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let mut http = json!({ "addr": "127.0.0.1:0", "secret": "of tests" });
+        if let Some(tls) = &tls {
+            tls.write(folder.path());
+            http["tls"] = json!({ "certificate": path("cert.pem"), "key": path("key.pem") });
+        }
+        let storage = json!({ "filesystem": { "rootdirectory": path("data") } });
+        // JSON is YAML.
+        let config = json!({ "version": 0.1, "storage": storage, "http": http }).to_string();
+        let config = folder.write("config.yml", config);
+        let mut process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-registry is installed");
+        let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| {
+            let (_, rest) = line.split_once("listening on ")?;
+            rest.split([',', '"']).next()?.parse().ok()
+        });
+        // It must not be stopped by a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address: address.expect("it listens"), tls, _folder: folder }
+    }
+
+    /// How a definition names something in it.
+    #[must_use]
+    pub fn names(&self, image: &str) -> String {
+        format!("oci://{}/{image}", self.address)
+    }
+
+    /// The URL of a blob; over TLS by the name that its certificate has.
+    #[must_use]
+    pub fn blob(&self, repository: &str, content: &[u8]) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let (port, digest) = (self.address.port(), Digest::of(content).hex());
+        format!("{scheme}://localhost:{port}/v2/{repository}/blobs/sha256:{digest}")
+    }
+
+    /// Puts a component there, with these annotations; gives the digest of its manifest.
+    pub async fn push(&self, repository: &str, tag: &str, component: &[u8], annotations: Value) -> String {
+        let config = self.upload(repository, b"{}", "application/vnd.oci.empty.v1+json").await;
+        let layer = self.upload(repository, component, "application/wasm").await;
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer], "annotations": annotations,
+        });
+        let manifest = manifest.to_string();
+        let put = self.call("PUT", &format!("/v2/{repository}/manifests/{tag}")).header("content-type", kind);
+        let reply = put.body(manifest.clone()).send().await;
+        assert_eq!(reply.status(), 201, "{}", reply.text());
+        Digest::of(manifest.as_bytes()).hex()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    async fn upload(&self, repository: &str, content: &[u8], kind: &str) -> Value {
+        let begun = self.call("POST", &format!("/v2/{repository}/blobs/uploads/")).send().await;
+        let place = begun.header("location").expect("a place to upload to").to_owned();
+        let path = place.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+        let digest = format!("sha256:{}", Digest::of(content).hex());
+        let put =
+            self.call("PUT", &format!("/{path}&digest={digest}")).header("content-type", "application/octet-stream");
+        let reply: Reply = put.body(content.to_vec()).send().await;
+        assert_eq!(reply.status(), 201, "{}", reply.text());
+        json!({ "mediaType": kind, "digest": digest, "size": content.len() })
+    }
+
+    fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(self.address, self.tls.clone(), method, path)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
