@@ -212,7 +212,7 @@ impl Inner {
             spec.provenance.check(content, digest, signature).is_ok()
         };
         // A signature that does not fit is asked for anew: somebody may have mended it.
-        (!comes_along || fits(&content)).then(|| Fetched { content, signature, stale: None })
+        (!comes_along || fits(&content)).then_some(Fetched { content, signature, stale: None })
     }
 
     /// What the server had when it was asked last.
@@ -237,8 +237,8 @@ impl Inner {
             let asked = async {
                 match &spec.source {
                     Source::File(_) => Err(FetchError::invalid("it is on this machine")),
-                    Source::Url(location) => self.from_url(&client, location, spec).await,
-                    Source::Registry(image) => self.from_registry(&client, image, spec).await,
+                    Source::Url(location) => self.ask_url(&client, location, spec).await,
+                    Source::Registry(image) => self.ask_registry(&client, image, spec).await,
                 }
             };
             let late = || {
@@ -249,7 +249,7 @@ impl Inner {
         })
     }
 
-    async fn from_url(&self, client: &Client<'_>, url: &Location, spec: &PluginSpec) -> Result<Fetched, FetchError> {
+    async fn ask_url(&self, client: &Client<'_>, url: &Location, spec: &PluginSpec) -> Result<Fetched, FetchError> {
         let known = self.cache.as_ref().and_then(|cache| cache.recall(&spec.source));
         // What is not here any more, or not what it was, is asked for as if it were new.
         let kept = known.and_then(|known| Some((self.content(&known.digest()?)?, known)));

@@ -41,7 +41,7 @@ struct Asking<'c, 's> {
 }
 
 impl Inner {
-    pub(super) async fn from_registry(
+    pub(super) async fn ask_registry(
         &self,
         client: &Client<'_>,
         image: &Image,
