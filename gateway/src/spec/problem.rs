@@ -1,7 +1,9 @@
 //! What is wrong with a definition: where, what, and what to do about it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
+
+use crate::telemetry::text::Visible;
 
 /// One problem of a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,14 +54,20 @@ impl fmt::Display for Problems {
     }
 }
 
-/// `error: file: path: message`, and the hint on a line of its own.
+/// `error: file: path: message`, and the hint on a line of its own. Errors of others repeat what they could not read, on lines of
+/// their own: what is hidden in it is written as escapes.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: ", self.severity, self.file.display())?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)?;
+        for (index, line) in self.message.split('\n').enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            Visible(&mut *f).write_str(line)?;
+        }
         if !self.hint.is_empty() {
             write!(f, "\n  hint: {}", self.hint)?;
         }
