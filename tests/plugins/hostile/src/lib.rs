@@ -103,9 +103,8 @@ impl Hostile {
     #[analytics(name = "attack")]
     fn in_analytics(&self, record: &mut Record) -> Result<(), String> {
         self.anywhere()?;
-        match self.0 {
-            Attack::Crlf => record.set_request_header("x-crlf", CRLF),
-            _ => {}
+        if self.0 == Attack::Crlf {
+            record.set_request_header("x-crlf", CRLF);
         }
         Ok(())
     }
