@@ -26,7 +26,8 @@ async fn main() -> ExitCode {
     let content = std::fs::read(guest("swap-1")).expect("it was built");
     for number in 0..PLUGINS {
         let mut component = content.clone();
-        CustomSection { name: "mark".into(), data: [number as u8].as_slice().into() }.append_to(&mut component);
+        let mark = number.to_le_bytes();
+        CustomSection { name: "mark".into(), data: mark.as_slice().into() }.append_to(&mut component);
         folder.write(&format!("{number}.wasm"), component);
     }
     let (cold, gateway) = start(APIS, folder.path(), &upstream).await;

@@ -239,7 +239,7 @@ async fn route_sends_callers_to_another_host_or_another_api_by_their_metadata() 
         assert_eq!(kept, Ok(true));
     }
     let call = async |region: &str| {
-        let call = gateway.get("/orders/1?a=b").header("authorization", &format!("{region}-token"));
+        let call = gateway.get("/orders/1?a=b").header("authorization", format!("{region}-token"));
         let reply = call.send().await;
         (reply.status(), reply.text().to_owned())
     };

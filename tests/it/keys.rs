@@ -404,7 +404,7 @@ async fn a_quota_is_reset_under_every_name_that_it_is_counted_by() {
     ] {
         let path = format!("/tyk/keys/default{name}");
         let call = async || {
-            let call = gateway.get("/orders/").header("authorization", &format!("default{name}"));
+            let call = gateway.get("/orders/").header("authorization", format!("default{name}"));
             call.send().await.status()
         };
         assert_eq!(send(&gateway, "POST", &path, &body).await.status(), 200);

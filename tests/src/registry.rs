@@ -37,7 +37,8 @@ impl Registry {
         let mut http = json!({ "addr": "127.0.0.1:0", "secret": "of tests" });
         if let Some(tls) = &tls {
             tls.write(folder.path());
-            http["tls"] = json!({ "certificate": path("cert.pem"), "key": path("key.pem") });
+            let tls = json!({ "certificate": path("cert.pem"), "key": path("key.pem") });
+            http.as_object_mut().expect("it is one").insert("tls".to_owned(), tls);
         }
         let storage = json!({ "filesystem": { "rootdirectory": path("data") } });
         // JSON is YAML.

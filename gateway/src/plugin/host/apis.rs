@@ -130,7 +130,8 @@ impl Host {
             }
             let lift = Lift { limits, grants: &[], apis: &[] };
             let request = lift.api_request(request).map_err(|Invalid(reason)| Refused::Invalid(reason))?;
-            Ok((gate, loopback, ApiCall::new(request, cause, limits.api_response_bytes_max)))
+            let (call, answer) = ApiCall::new(request, cause, limits.api_response_bytes_max);
+            Ok(Way { gate, loopback, call, answer })
         })();
         Prepared { checked, until, telling }
     }
@@ -138,9 +139,17 @@ impl Host {
 
 /// A call that was looked at.
 struct Prepared {
-    checked: Result<(Arc<ApiGate>, Loopback, (ApiCall, loopback::Answer)), Refused>,
+    checked: Result<Way, Refused>,
     until: Instant,
     telling: Telling,
+}
+
+/// What it takes to make it.
+struct Way {
+    gate: Arc<ApiGate>,
+    loopback: Loopback,
+    call: ApiCall,
+    answer: loopback::Answer,
 }
 
 impl Prepared {
@@ -148,7 +157,7 @@ impl Prepared {
     async fn made(self) -> Result<Reply, Refused> {
         let Self { checked, until, mut telling } = self;
         let made = async {
-            let (gate, loopback, (call, answer)) = checked?;
+            let Way { gate, loopback, call, answer } = checked?;
             let answered = timeout_at(until.into(), async {
                 loopback.send(call.in_place(gate.place().await?))?;
                 Ok(answer.await.unwrap_or(Err(Unanswered::BrokenOff))?)

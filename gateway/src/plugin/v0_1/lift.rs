@@ -504,9 +504,10 @@ fn access_right(right: types::AccessRightResult) -> Result<AccessRight, Invalid>
         allowed_urls: (right.allowed_urls.into_iter())
             .map(|allowed| AllowedUrl { url: allowed.url, methods: allowed.methods })
             .collect(),
-        rate: right.rate.map(rate).transpose()?,
-        quota: right.quota.map(quota),
-        max_query_depth: right.max_query_depth,
+        // Where it is kept, zeros are not told from nothing: the session's own counts, for the first request too.
+        rate: right.rate.map(rate).transpose()?.filter(|rate| *rate != Rate::default()),
+        quota: right.quota.map(quota).filter(|quota| *quota != Quota::default()),
+        max_query_depth: right.max_query_depth.filter(|depth| *depth != 0),
         allowance_scope: right.allowance_scope,
         endpoints: (right.endpoints.into_iter())
             .map(|limit| Ok(EndpointLimit { path: limit.path, method: limit.method, rate: rate(limit.rate)? }))

@@ -194,7 +194,7 @@ async fn a_stampede_reads_the_store_once_and_survives_the_reader_going_away() {
     assert_eq!(cache.reads_under_way(), 0);
 }
 
-async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+pub(super) async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
 }
 

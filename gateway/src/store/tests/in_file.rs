@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use super::bench::{Folder, clock};
+use super::cache::is_pending;
 use crate::model::key::KeyHash;
 use crate::model::session::Session;
 use crate::model::store::{EmbeddedSettings, StoreKind, StoreSettings};
@@ -55,12 +55,12 @@ async fn so_many_changes_go_into_one_commit() {
             keys.iter().map(|key| Box::pin(store.create_session(key, &session, Life::Forever))).collect();
         let mut first = writes.remove(0);
         // It is written, and its news hold the thread.
-        std::future::poll_fn(|context| Poll::Ready(assert!(first.as_mut().poll(context).is_pending()))).await;
+        assert!(is_pending(&mut first).await);
         while store.commits() == 0 {
             tokio::task::yield_now().await;
         }
         for write in &mut writes {
-            std::future::poll_fn(|context| Poll::Ready(assert!(write.as_mut().poll(context).is_pending()))).await;
+            assert!(is_pending(write).await);
         }
         drop(release);
 
@@ -85,7 +85,7 @@ async fn so_many_calls_wait_for_the_file() {
     let key = KeyHash::of("a");
     let (mut first, mut second) = (Box::pin(store.session(&key)), Box::pin(store.session(&key)));
     for call in [&mut first, &mut second] {
-        std::future::poll_fn(|context| Poll::Ready(assert!(call.as_mut().poll(context).is_pending()))).await;
+        assert!(is_pending(call).await);
     }
     assert_eq!(away(&store), 0);
 
@@ -107,7 +107,7 @@ async fn a_call_of_the_file_has_so_much_time() {
         let key = KeyHash::of("a");
         let mut call = Box::pin(store.session(&key));
         if is_answered {
-            std::future::poll_fn(|context| Poll::Ready(assert!(call.as_mut().poll(context).is_pending()))).await;
+            assert!(is_pending(&mut call).await);
             drop(release);
             assert_eq!((call.await, away(&store)), (Ok(None), 0));
         } else {
