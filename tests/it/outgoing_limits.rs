@@ -28,21 +28,19 @@ fn server() -> Upstream {
 /// How long `/slow` takes.
 const SLOW: Duration = Duration::from_millis(1_000);
 
-/// A gateway whose plugin `egress` does this, under these limits; neither fuel nor time is to bite unless they are meant.
+/// A gateway whose plugin `sender` does this, under these limits; neither fuel nor time is to bite unless they are meant.
 fn sending(what: &str, server: &Upstream, limits: &Value) -> Builder {
     let authority = server.url().replace("http://", "");
-    let config = json!({ "attack": what, "allowed": authority, "forbidden": "forbidden.test:1" });
-    let definition = api("orders").pre(plugin("egress").config(config)).upstream_url("http://127.0.0.1:1");
+    let config = json!({ "what": what, "authority": authority });
+    let definition = api("orders").pre(plugin("sender").config(config)).upstream_url("http://127.0.0.1:1");
     let mut all = json!({ "fuel": 1_000_000_000_000_u64, "deadline_ms": 20_000, "outgoing_time_max_ms": 20_000 });
     for (key, value) in limits.as_object().expect("limits") {
         all[key] = value.clone();
     }
     Gateway::with(definition)
-        .grant("egress", ["outgoing-http", "secrets"])
-        .file("secret", "of nobody")
-        .plugin("egress", "outgoing_http", json!({ "allow": [server.url()] }))
-        .plugin("egress", "secrets", json!({ "token": { "file": "secret" } }))
-        .limits("egress", all)
+        .grant("sender", ["outgoing-http"])
+        .plugin("sender", "outgoing_http", json!({ "allow": [server.url()] }))
+        .limits("sender", all)
 }
 
 const SENT: &str = "stile_plugin_outgoing_requests_total";
@@ -53,7 +51,7 @@ async fn bites(what: &str, key: &str, (fine, over): (u64, u64), requests: f64, o
     let ended = async |value: u64| {
         let gateway = sending(what, &server, &json!({ key: value })).start().await;
         let reply = gateway.get("/orders/1").send().await;
-        let count = |outcome: &str| gateway.metric(SENT, &[("plugin", "egress"), ("outcome", outcome)]);
+        let count = |outcome: &str| gateway.metric(SENT, &[("plugin", "sender"), ("outcome", outcome)]);
         // What counts may come just after what is seen.
         gateway.metric_becomes(SENT, &[], requests).await;
         (reply.status(), reply.text().to_owned(), count("ok"), count(outcome))
@@ -136,7 +134,7 @@ async fn a_request_of_a_plugin_waits_so_long_for_another_to_end() {
 async fn so_many_connections_of_a_plugin_are_kept() {
     for (kept, opened) in [(1, 1.0), (0, 2.0)] {
         let server = server();
-        let gateway = sending("none", &server, &json!({ "outgoing_idle_connections_max": kept })).start().await;
+        let gateway = sending("plain", &server, &json!({ "outgoing_idle_connections_max": kept })).start().await;
         for _ in 0..2 {
             assert_eq!(gateway.get("/orders/1").send().await.text(), "200");
             gateway.metric_becomes("stile_upstream_connections_open", &[], f64::from(kept)).await;
