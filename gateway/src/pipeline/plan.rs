@@ -110,7 +110,7 @@ pub struct PluginSessions {
     pub extraction: Option<Extraction>,
     /// The policies that a session may name.
     pub policies: PolicyGrant,
-    /// What a session of an ID was made by, if it is to be used: see [`maker`].
+    /// What a session of an ID was made by, if it is to be used: see the function `maker`.
     pub maker: String,
     /// How long one is kept, where it does not say itself; zero keeps it until it is deleted.
     pub lifetime: Duration,
