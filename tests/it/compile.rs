@@ -4,62 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use stile_tests::components::{deep, long, nested, of_module, with_functions};
 use stile_tests::{Builder, Folder, Gateway, Upstream, api, compiler, guest};
-use wasm_encoder::{
-    BlockType, CodeSection, Component, Function, FunctionSection, Module, ModuleSection, NestedComponentSection,
-    TypeSection, ValType,
-};
-
-/// A component with one module, whose functions have these bodies. It exports nothing, so no gateway uses it: where it
-/// compiles, that is what is wrong with it.
-fn component(bodies: &[Function]) -> Vec<u8> {
-    let (mut types, mut functions, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
-    types.ty().function([ValType::I32], [ValType::I32]);
-    for body in bodies {
-        functions.function(0);
-        code.function(body);
-    }
-    let mut module = Module::new();
-    module.section(&types).section(&functions).section(&code);
-    let mut component = Component::new();
-    component.section(&ModuleSection(&module));
-    component.finish()
-}
-
-/// A long calculation without a branch.
-fn long(steps: i32) -> Function {
-    let mut body = Function::new([]);
-    let mut instructions = body.instructions();
-    for step in 0..steps {
-        instructions.local_get(0).i32_const(step | 1).i32_mul().i32_const(step).i32_xor().local_set(0);
-    }
-    instructions.local_get(0).end();
-    body
-}
-
-/// Blocks within blocks.
-fn deep(levels: usize) -> Function {
-    let mut body = Function::new([]);
-    let mut instructions = body.instructions();
-    for _ in 0..levels {
-        instructions.block(BlockType::Empty).local_get(0).br_if(0);
-    }
-    for _ in 0..levels {
-        instructions.end();
-    }
-    instructions.local_get(0).end();
-    body
-}
-
-fn nested(levels: usize) -> Vec<u8> {
-    let innermost = Component::new();
-    let outermost = (0..levels).fold(innermost, |inner, _| {
-        let mut outer = Component::new();
-        outer.section(&NestedComponentSection(&inner));
-        outer
-    });
-    outermost.finish()
-}
+use wasm_encoder::{Module, TypeSection};
 
 /// A gateway that has `sick`, of this content and with these limits, and `well`.
 async fn started(sick: &[u8], limits: Value, with: impl FnOnce(Builder) -> Builder) -> Gateway {
@@ -102,25 +49,25 @@ fn the_compiler_of_the_tests_is_there() {
 #[tokio::test]
 async fn a_component_that_is_slow_to_compile_is_stopped() {
     let bodies: Vec<_> = (0..30).map(|_| long(4_000)).collect();
-    bites("compile_time_max_ms", &component(&bodies), json!(600_000), json!(150)).await;
+    bites("compile_time_max_ms", &with_functions(&bodies), json!(600_000), json!(150)).await;
 }
 
 // limit: plugin_limits.compile_memory_bytes_max
 #[tokio::test]
 async fn a_component_that_takes_much_memory_to_compile_is_stopped() {
-    bites("compile_memory_bytes_max", &component(&[long(60_000)]), json!(1 << 30), json!(32 << 20)).await;
+    bites("compile_memory_bytes_max", &with_functions(&[long(60_000)]), json!(1 << 30), json!(32 << 20)).await;
 }
 
 // limit: plugin_limits.compiled_bytes_max
 #[tokio::test]
 async fn a_component_of_which_much_comes_is_stopped() {
-    bites("compiled_bytes_max", &component(&[long(3_000)]), json!(1 << 20), json!(10_000)).await;
+    bites("compiled_bytes_max", &with_functions(&[long(3_000)]), json!(1 << 20), json!(10_000)).await;
 }
 
 // limit: plugin_limits.functions_max
 #[tokio::test]
 async fn a_component_with_too_many_functions_is_not_compiled() {
-    let sick = component(&vec![long(1); 1_000]);
+    let sick = with_functions(&vec![long(1); 1_000]);
     shape("functions_max", &sick, 1_000).await;
 }
 
@@ -139,9 +86,8 @@ async fn a_component_with_too_many_types_is_not_compiled() {
     (0..50).for_each(|_| types.ty().function([], []));
     let mut module = Module::new();
     module.section(&types);
-    let mut component = Component::new();
-    component.section(&ModuleSection(&module));
-    shape("types_max", &component.finish(), 50).await;
+    let component = of_module(&module);
+    shape("types_max", &component, 50).await;
 }
 
 /// A limit of so many is enough, one less is not.
@@ -159,7 +105,7 @@ async fn shape(key: &str, sick: &[u8], count: u32) {
 async fn deep_nesting_takes_nobody_along() {
     // What the compiler makes of it is its own matter.
     let gateway =
-        started(&component(&[deep(100_000)]), json!({ "compile_time_max_ms": 10_000 }), |builder| builder).await;
+        started(&with_functions(&[deep(100_000)]), json!({ "compile_time_max_ms": 10_000 }), |builder| builder).await;
     assert!(gateway.problems().contains("plugin `sick`"), "{}", gateway.problems());
     let gateway =
         started(&nested(10_000), json!({ "nesting_max": 1000, "modules_max": 1_000_000 }), |builder| builder).await;
@@ -184,7 +130,7 @@ fn broken(folder: &Folder, bytes: usize, script: &str) -> Option<PathBuf> {
 
 #[tokio::test]
 async fn a_compiler_that_breaks_is_told_and_costs_one_plugin() {
-    let sick = component(&[long(1)]);
+    let sick = with_functions(&[long(1)]);
     for (script, words) in [
         ("kill -9 $$", "signal: 9"),
         ("kill -SEGV $$", "signal: 11"),
@@ -203,7 +149,7 @@ async fn a_compiler_that_breaks_is_told_and_costs_one_plugin() {
 
 #[tokio::test]
 async fn a_compiler_that_hangs_is_ended_and_leaves_nothing() {
-    let sick = component(&[long(1)]);
+    let sick = with_functions(&[long(1)]);
     let folder = Folder::new();
     let script = format!("echo $$ > {}/pid; exec sleep 1000", folder.path().display());
     let program = broken(&folder, sick.len(), &script);
@@ -231,7 +177,7 @@ async fn a_running_gateway_keeps_its_plugin_while_and_after_a_slow_one_is_tried(
     assert_eq!(gateway.manage("POST", "/stile/reload").send().await.status(), 200);
 
     let bodies: Vec<_> = (0..600).map(|_| long(4_000)).collect();
-    gateway.rename_over("hello.wasm", component(&bodies));
+    gateway.rename_over("hello.wasm", with_functions(&bodies));
     let begun = Instant::now();
     let mut served = 0;
     while stopped(&gateway, "compile_time_max_ms") < 1.0 {
@@ -250,7 +196,7 @@ async fn a_running_gateway_keeps_its_plugin_while_and_after_a_slow_one_is_tried(
 async fn without_a_program_to_start_the_gateway_compiles_by_itself() {
     let bodies: Vec<_> = (0..30).map(|_| long(4_000)).collect();
     let limits = json!({ "compile_time_max_ms": 150 });
-    let gateway = started(&component(&bodies), limits, |builder| builder.compiler(None)).await;
+    let gateway = started(&with_functions(&bodies), limits, |builder| builder.compiler(None)).await;
 
     assert!(gateway.problems().contains("`limits.compile_time_max_ms`"), "{}", gateway.problems());
     assert_eq!(stopped(&gateway, "compile_time_max_ms"), 1.0);

@@ -12,6 +12,7 @@
 //! Everything panics with a reason when it fails: a test has nothing better to do.
 
 mod call;
+pub mod components;
 pub mod corpus;
 mod definition;
 mod folder;

@@ -1,11 +1,9 @@
 //! Components that are made rather than written: too large or too broken for a file.
 
-use wasm_encoder::{
-    BlockType, CodeSection, Component, ComponentSectionId, Function, FunctionSection, InstanceSection, Module,
-    ModuleSection, NestedComponentSection, RawSection, TypeSection, ValType,
-};
+use wasm_encoder::{Component, ComponentSectionId, InstanceSection, Module, RawSection, TypeSection};
 use wasmparser::{Parser, Payload};
 
+use crate::components::{deep, long, nested, of_module, with_functions};
 use crate::guest;
 
 /// The component of a recipe.
@@ -38,7 +36,7 @@ pub(super) fn component(recipe: &str) -> Vec<u8> {
             (0..200_000).for_each(|_| types.ty().function([], []));
             let mut module = Module::new();
             module.section(&types);
-            of(&module)
+            of_module(&module)
         }
         _ => panic!("nobody knows how to make {recipe}"),
     }
@@ -69,59 +67,4 @@ pub(super) fn beside(module: &[u8]) -> Vec<u8> {
 
 fn good() -> Vec<u8> {
     std::fs::read(guest("hello")).expect("it was built")
-}
-
-/// A component with one module, whose functions have these bodies. It exports nothing, so no gateway uses it: where it
-/// compiles, that is what is wrong with it.
-fn with_functions(bodies: &[Function]) -> Vec<u8> {
-    let (mut types, mut functions, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
-    types.ty().function([ValType::I32], [ValType::I32]);
-    for body in bodies {
-        functions.function(0);
-        code.function(body);
-    }
-    let mut module = Module::new();
-    module.section(&types).section(&functions).section(&code);
-    of(&module)
-}
-
-fn of(module: &Module) -> Vec<u8> {
-    let mut component = Component::new();
-    component.section(&ModuleSection(module));
-    component.finish()
-}
-
-/// A long calculation without a branch.
-fn long(steps: i32) -> Function {
-    let mut body = Function::new([]);
-    let mut instructions = body.instructions();
-    for step in 0..steps {
-        instructions.local_get(0).i32_const(step | 1).i32_mul().i32_const(step).i32_xor().local_set(0);
-    }
-    instructions.local_get(0).end();
-    body
-}
-
-/// Blocks within blocks.
-fn deep(levels: usize) -> Function {
-    let mut body = Function::new([]);
-    let mut instructions = body.instructions();
-    for _ in 0..levels {
-        instructions.block(BlockType::Empty).local_get(0).br_if(0);
-    }
-    for _ in 0..levels {
-        instructions.end();
-    }
-    instructions.local_get(0).end();
-    body
-}
-
-fn nested(levels: usize) -> Vec<u8> {
-    let innermost = Component::new();
-    let outermost = (0..levels).fold(innermost, |inner, _| {
-        let mut outer = Component::new();
-        outer.section(&NestedComponentSection(&inner));
-        outer
-    });
-    outermost.finish()
 }
