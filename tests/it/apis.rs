@@ -1,7 +1,6 @@
 //! Calls of plugins to APIs of the gateway, and requests that they send on to them: what these go through, and how far.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use stile::model::gateway::{AccessLog, Log, LogFormat};
 use stile::model::key::KeyHash;
 use stile::model::session::{AccessRight, Quota, Session};
 use stile::store::Life;
-use stile_tests::{Answer, Api, Builder, Gateway, Upstream, api, plugin};
+use stile_tests::{Answer, Api, Builder, Gateway, Upstream, api, log_of, plugin};
 
 const TABLE: &str = include_str!("../data/apis.txt");
 
@@ -327,14 +326,7 @@ async fn a_flood_of_calls_is_held_and_others_are_served_meanwhile() {
 
 #[test]
 fn the_line_of_a_request_names_the_one_that_it_comes_from() {
-    let output = Command::new(std::env::current_exe().expect("it runs"))
-        .args(["apis::child", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
-        .env_remove("STILE_LOG")
-        .stdin(Stdio::null())
-        .output()
-        .expect("it starts again");
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{log}");
+    let log = log_of("apis::child");
 
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let of = |api: &str| lines.iter().find(|line| line["api"] == api).unwrap_or_else(|| panic!("{api}: {log}"));

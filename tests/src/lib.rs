@@ -12,6 +12,7 @@
 //! Everything panics with a reason when it fails: a test has nothing better to do.
 
 mod call;
+mod child;
 pub mod components;
 pub mod corpus;
 mod definition;
@@ -30,6 +31,7 @@ mod tls;
 mod upstream;
 
 pub use call::Call;
+pub use child::log_of;
 pub use definition::{Api, Use, api, plugin};
 pub use folder::Folder;
 pub use gateway::{Builder, Gateway};

@@ -1,27 +1,19 @@
 //! What every request may cause fills no log: a line when it begins, one in a while, and one when it is over.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use stile::clock::Clock;
 use stile::model::gateway::{AccessLog, Log, LogFormat};
 use stile::model::session::{Rate, Session};
-use stile_tests::{Gateway, RawUpstream, Redis, Upstream, api, plugin};
+use stile_tests::{Gateway, RawUpstream, Redis, Upstream, api, log_of, plugin};
 
 use super::{call, keep, keyed, quota};
 
 #[test]
 fn a_flood_of_warnings_is_told_in_a_line_with_its_number() {
-    let output = Command::new(std::env::current_exe().expect("it runs"))
-        .args(["stores::floods::child", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
-        .env_remove("STILE_LOG")
-        .stdin(Stdio::null())
-        .output()
-        .expect("it starts again");
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{log}");
+    let log = log_of("stores::floods::child");
 
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let of = |message: &str| -> Vec<&Value> {
