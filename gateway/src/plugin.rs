@@ -19,6 +19,7 @@ pub mod load;
 pub mod machine;
 pub mod pool;
 pub mod quarantine;
+pub mod reclaim;
 pub mod rights;
 pub mod seal;
 pub mod shape;

@@ -56,6 +56,9 @@ async fn many_plugins_within_their_own_limits_share_the_memory_of_the_gateway() 
 
     assert_eq!(failures(&gateway, &names, 1, ["deadline", "memory"]).await, [2.0, 0.0]);
     assert_eq!(refused(), 0.0);
+    // All of it comes back, though not at once.
+    gateway.metric_becomes("stile_plugin_memory_bytes", &[], 0.0).await;
+    gateway.metric_becomes("stile_plugin_slots_in_use", &[], 0.0).await;
     assert_eq!(failures(&gateway, &names, 2, ["deadline", "memory"]).await, [5.0, 1.0]);
     assert!(refused() >= 1.0);
     assert_eq!(gateway.metric("stile_plugin_memory_bytes", &[]), 0.0, "all of it is given back");

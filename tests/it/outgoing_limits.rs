@@ -21,6 +21,7 @@ fn server() -> Upstream {
         "/declared" => Answer::new(200).body(PIECE.repeat(5)),
         "/head" => Answer::new(200).header("x-large", &"x".repeat(20_000)),
         "/slow" => Answer::new(200).after(SLOW),
+        "/endless" => Answer::new(200).pieces(["a", "b"], None).pausing(Duration::from_secs(60)),
         _ => Answer::new(200),
     })
 }
@@ -141,5 +142,40 @@ async fn so_many_connections_of_a_plugin_are_kept() {
         }
 
         assert_eq!(gateway.metric("stile_upstream_connections_opened_total", &[]), opened, "{kept}");
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_works_and_then_reads_keeps_no_core() {
+    let server = server();
+    let spins = plugin("hostile").function("attack").config(json!({ "attack": "spin" }));
+    let awake = api("awake").upstream_url("http://127.0.0.1:1").pre(spins);
+    let builder = sending("endless_answer", &server, &json!({})).and(awake).grant("hostile", ["log", "kv"]);
+    // It takes many slices of the core.
+    let gateway = builder.limits("hostile", json!({ "fuel": 50_000_000, "deadline_ms": 9_000 })).start().await;
+
+    let reads = tokio::spawn(gateway.get("/orders/1").send());
+    while server.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.get("/awake/1").send().await.status(), 500);
+
+    assert!(!reads.is_finished(), "it waited for the one that reads");
+    assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "fuel")]), 1.0);
+    reads.abort();
+}
+
+#[tokio::test]
+async fn what_a_plugin_sends_and_hears_costs_by_the_byte() {
+    let server = server();
+    for what in ["large_body", "large_answer"] {
+        let mut fuel = Vec::new();
+        for price in [0, 100] {
+            let gateway = sending(what, &server, &json!({ "host_call_fuel_per_byte": price })).start().await;
+            assert_eq!(gateway.get("/orders/1").send().await.text(), "200", "{what}");
+            fuel.push(gateway.metric("stile_plugin_call_fuel_sum", &[("api", "orders")]));
+        }
+        // In pieces, of which there may be a few more or less.
+        assert!(fuel[1] - fuel[0] >= 99.0 * 300_000.0, "{what}: {fuel:?}");
     }
 }

@@ -124,6 +124,13 @@ pub(super) fn register(
         &[],
         pools(|c| &c.discarded),
     );
+    metrics.reader(
+        "plugin_cores_held",
+        "Calls that held a core for more than a millisecond in one piece",
+        Counter,
+        &[],
+        pools(|c| &c.long),
+    );
     let generations = loader.generations.clone();
     read!(Gauge "plugin_generations", "Loaded versions of plugins: those in use, and those whose last calls have not ended", generations.load(Ordering::Relaxed));
     let live = live.clone();

@@ -3,19 +3,20 @@
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::engine::Engine;
 use super::failure::{CallError, Fault};
-use super::host::{Host, HostLimit, Identity};
-use super::load::{Generation, Use};
-use super::pool::Worker;
+use super::host::{Host, HostLimit};
+use super::load::Use;
+use super::pool::{Pool, Worker};
+use super::reclaim::Room;
 use super::v0_1::lift::{Invalid, Lift, SessionAction};
 use super::v0_1::{Analytics, Auth, Endpoint, Exports, Pre, Response, WithSession, hooks, lower};
 use super::verdict::{
@@ -221,23 +222,24 @@ impl Use {
             let mut lease = self.pool.lease(worker, deadline).await.map_err(CallError::without_instance)?;
             usage.waited = lease.waited;
             let Some((store, instance)) = lease.parts() else {
-                return Err(CallError::new(FailureKind::Busy, "instance is gone"));
+                return Err(CallError::gone());
             };
-            let (answer, fuel, log_lines_dropped) =
-                run(&self.generation.engine, limits, store, deadline, async |store| {
-                    // `init` has no network, for it may run before each call; `analytics`, which is told of no request, has
-                    // none, for it sees what all callers sent.
-                    if let Some(facts) = facts {
-                        store.data_mut().open(facts);
-                    }
-                    guest(store, instance).await
-                })
-                .await;
-            usage.fuel = fuel;
-            usage.log_lines_dropped = log_lines_dropped;
+            let guest = async |store: &mut Store<Host>| {
+                // `init` has no network, for it may run before each call; `analytics`, which is told of no request, has
+                // none, for it sees what all callers sent.
+                if let Some(facts) = facts {
+                    store.data_mut().open(facts);
+                }
+                guest(store, instance).await
+            };
+            let begins_slow = self.pool.is_slow(worker);
+            let ran = run(&self.generation.engine, limits, store, deadline, begins_slow, guest).await;
+            self.pool.note(worker, ran.was_long);
+            usage.fuel = ran.fuel;
+            usage.log_lines_dropped = ran.log_lines_dropped;
             // A guest that says `err` is in order, and so is one whose answer is refused: both ended by themselves. But an
             // invalid answer is a sign of something wrong inside, so its instance goes.
-            match answer? {
+            match ran.result? {
                 Err(text) => {
                     lease.finish();
                     Err(CallError::new(FailureKind::Plugin, &text))
@@ -257,25 +259,27 @@ impl Use {
     }
 }
 
-/// Makes an instance and prepares it with its configuration.
+/// Makes an instance in this slot and prepares it with its configuration.
 pub(super) async fn instantiate(
-    generation: &Generation,
-    identity: &Arc<Identity>,
+    pool: &Pool,
     worker: &Worker,
-    config: &str,
+    slot: OwnedSemaphorePermit,
     deadline: Instant,
-) -> Result<(Store<Host>, Instance), CallError> {
-    let (engine, limits) = (&generation.engine, &generation.limits);
+) -> Result<(Room, Instance), CallError> {
+    let generation = pool.generation();
+    let (engine, limits, identity) = (&generation.engine, &generation.limits, pool.identity());
     let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), worker.lane.clone())
         .with_ways(worker.outlet.clone(), worker.loopback.clone());
-    let mut store = host.into_store(engine.wasmtime());
+    let mut room = engine.reclaim().room(host.into_store(engine.wasmtime()), slot);
+    let Some(store) = room.store() else { return Err(CallError::gone()) };
     let prepared = async |store: &mut Store<Host>| {
         let instance = generation.component.instantiate_async(&mut *store).await?;
-        Ok(generation.exports.init(store, &instance, config).await?.map(|()| instance))
+        Ok(generation.exports.init(store, &instance, pool.config()).await?.map(|()| instance))
     };
-    let (instance, ..) = run(engine, limits, &mut store, deadline, prepared).await;
-    match instance? {
-        Ok(instance) => Ok((store, instance)),
+    let ran = run(engine, limits, store, deadline, pool.is_slow(worker), prepared).await;
+    pool.note(worker, ran.was_long);
+    match ran.result? {
+        Ok(instance) => Ok((room, instance)),
         Err(text) => Err(CallError::new(FailureKind::Plugin, &text)),
     }
 }
@@ -294,7 +298,7 @@ pub(super) async fn check_types(
         let instance = component.instantiate_async(&mut *store).await?;
         exports.check(store, &instance)
     };
-    run(engine, limits, &mut store, deadline, compared).await.0
+    run(engine, limits, &mut store, deadline, false, compared).await.result
 }
 
 /// Asks a component what it is.
@@ -311,36 +315,55 @@ pub(super) async fn describe(
         let instance = component.instantiate_async(&mut *store).await?;
         exports.describe(store, &instance).await
     };
-    run(engine, limits, &mut store, deadline, asked).await.0
+    run(engine, limits, &mut store, deadline, false, asked).await.result
 }
 
-/// Runs a guest with whole allowances until its deadline, and tells how it ended, with the fuel and log lines it used.
+/// How a guest ended, and what it used.
+struct Ran<R> {
+    result: Result<R, CallError>,
+    fuel: u64,
+    log_lines_dropped: u32,
+    /// Whether it held its core for long in one piece.
+    was_long: bool,
+}
+
+/// Runs a guest with whole allowances until its deadline, from a turn in the slow lane on if it `begins_slow`.
 async fn run<R>(
     engine: &Engine,
     limits: &Limits,
     store: &mut Store<Host>,
     deadline: Instant,
+    begins_slow: bool,
     guest: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<R>,
-) -> (Result<R, CallError>, u64, u32) {
+) -> Ran<R> {
     let running = engine.ticker().enter();
     store.data_mut().begin_call(deadline);
     // `consume_fuel` is on, so this cannot fail.
     let _ = store.set_fuel(limits.fuel);
-    store.set_epoch_deadline(1);
-    let ended = until(deadline, guest(store)).await;
+    let (lane, call) = store.data().lane();
+    let lane = lane.clone();
+    let in_turn = async {
+        if begins_slow {
+            store.data_mut().next_turn().await;
+        }
+        store.set_epoch_deadline(1);
+        guest(store).await
+    };
+    let mut was_long = false;
+    let ended = until(deadline, lane.run(call, &mut was_long, in_turn)).await;
     drop(running);
     let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let trace = store.data_mut().end_call();
     let result = match ended {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(error)) => Err(failure(&error, store.data(), &trace.printed)),
-        None => Err(CallError::new(FailureKind::Deadline, "its time was over in a host call")),
+        None => Err(CallError::new(FailureKind::Deadline, "its time was over while it waited")),
     };
     if result.is_ok() && !trace.printed.is_empty() {
         let text = crate::telemetry::text::escaped_bytes(&trace.printed, PRINTED_BYTES_MAX);
         tracing::debug!(target: "stile::guest", "printed: {text}");
     }
-    (result, fuel, trace.log_lines_dropped)
+    Ran { result, fuel, log_lines_dropped: trace.log_lines_dropped, was_long }
 }
 
 /// Waits for the guest until its deadline. The timer is made when the guest first waits: most never do.

@@ -10,6 +10,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 use super::lane::Ticker;
 use super::limits::{self, MemoryBudget};
 use super::machine::Machine;
+use super::reclaim::Reclaim;
 use crate::model::gateway::Runtime;
 
 /// The engine with what all guests of the process share. Cheap to clone.
@@ -20,6 +21,7 @@ struct Shared {
     wasmtime: wasmtime::Engine,
     code: CodeSettings,
     ticker: Ticker,
+    reclaim: Reclaim,
     slots: Arc<Semaphore>,
     slots_total: u32,
     memory: Arc<MemoryBudget>,
@@ -39,8 +41,8 @@ pub enum EngineError {
         machine: Machine,
     },
     /// A thread could not be started.
-    #[error("cannot start the ticker thread: {0}")]
-    Ticker(#[source] std::io::Error),
+    #[error("cannot start a thread for plugins: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// What start-up chose, and why it is less than asked for.
@@ -78,11 +80,12 @@ impl Engine {
             loop {
                 match wasmtime::Engine::new(&config(runtime, slots, code)) {
                     Ok(wasmtime) => {
-                        let ticker = Ticker::start(wasmtime.clone(), runtime.tick).map_err(EngineError::Ticker)?;
+                        let ticker = Ticker::start(wasmtime.clone(), runtime.tick).map_err(EngineError::Thread)?;
                         let shared = Shared {
                             wasmtime,
                             code,
                             ticker,
+                            reclaim: Reclaim::start().map_err(EngineError::Thread)?,
                             slots: Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(usize::MAX))),
                             slots_total: slots,
                             memory: Arc::new(MemoryBudget::new(memory_bytes_max)),
@@ -122,6 +125,11 @@ impl Engine {
     /// What advances epochs while calls run.
     pub fn ticker(&self) -> &Ticker {
         &self.0.ticker
+    }
+
+    /// What takes the memory of large instances back.
+    pub fn reclaim(&self) -> &Reclaim {
+        &self.0.reclaim
     }
 
     /// A permit for each instance that there may be.
@@ -240,8 +248,7 @@ fn config(runtime: &Runtime, slots: u32, code: CodeSettings) -> Config {
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(memory_bytes)
         .linear_memory_keep_resident(runtime.keep_resident_bytes)
-        .table_keep_resident(TABLE_RESIDENT_BYTES)
-        .decommit_batch_size(DECOMMIT_BATCH);
+        .table_keep_resident(TABLE_RESIDENT_BYTES);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
@@ -265,7 +272,6 @@ const TABLES_PER_COMPONENT: u32 = 8;
 const CORE_INSTANCES_PER_COMPONENT: u32 = 32;
 const TABLE_ELEMENTS: usize = 20_000;
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
-const DECOMMIT_BATCH: usize = 16;
 const WASM_STACK_BYTES: usize = 512 << 10;
 /// For host calls, which run on the same stack.
 const HOST_STACK_BYTES: usize = 512 << 10;

@@ -36,6 +36,11 @@ impl CallError {
         Self { kind, reason: escaped_reason(reason), fault }
     }
 
+    /// There is no instance any more.
+    pub(super) fn gone() -> Self {
+        Self::new(FailureKind::Busy, "instance is gone")
+    }
+
     /// The same where it kept an instance from being made: then no call was.
     pub(super) fn without_instance(self) -> Self {
         if self.kind == FailureKind::Busy {

@@ -10,8 +10,10 @@ mod metrics;
 mod random;
 mod secrets;
 mod sessions;
+mod streams;
 mod wasi;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +25,7 @@ pub use self::apis::{ApiCall, ApiCalls, ApiGate, Asked, Loopback, Unanswered};
 pub use self::http::{Gate, Outlet};
 pub use self::sessions::Sessions;
 pub use self::wasi::Output;
-use super::lane::{SlowLane, Turn};
+use super::lane::{Call, SlowLane};
 use super::limits::{Limiter, MemoryBudget};
 use super::v0_1::bindings::stile::plugin as imports;
 use crate::model::id::{ApiId, PluginName};
@@ -76,7 +78,7 @@ pub struct Host {
     outgoing_left: u32,
     deadline: Instant,
     lane: SlowLane,
-    turn: Turn,
+    call: Call,
     calls_left: u32,
     session_calls_left: u32,
     bytes_left: u64,
@@ -115,8 +117,8 @@ impl Host {
             is_open: false,
             outgoing_left: 0,
             deadline: Instant::now(),
+            call: lane.call(),
             lane,
-            turn: Turn::default(),
             calls_left: 0,
             session_calls_left: 0,
             bytes_left: 0,
@@ -163,6 +165,7 @@ impl Host {
 
     /// Begins a call: every allowance is whole again.
     pub fn begin_call(&mut self, deadline: Instant) {
+        self.call = self.lane.call();
         self.deadline = deadline;
         self.calls_left = self.limits.host_calls_max;
         self.session_calls_left = self.limits.session_calls_max;
@@ -177,9 +180,18 @@ impl Host {
         self.api_calls_left = self.limits.api_calls_max;
     }
 
-    /// Ends a call: gives the slow lane back and writes what the guest printed.
+    /// The slow lane of the core that the instance is on, and the call in it.
+    pub fn lane(&self) -> (&SlowLane, Call) {
+        (&self.lane, self.call)
+    }
+
+    /// Waits for a turn in the slow lane.
+    pub fn next_turn(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.lane.next_turn(self.call)
+    }
+
+    /// Ends a call, and takes what is left to tell of it.
     pub fn end_call(&mut self) -> CallTrace {
-        self.turn.end();
         self.is_open = false;
         self.cause = None;
         if let Some(http) = &mut self.http {
@@ -216,8 +228,7 @@ impl Host {
         if std::mem::take(&mut self.is_tick) {
             return 0;
         }
-        let printed = self.output.as_ref().map_or(0, Output::unpaid);
-        let bytes = std::mem::take(&mut self.bytes_unpaid).saturating_add(printed);
+        let bytes = std::mem::take(&mut self.bytes_unpaid);
         self.limits.host_call_fuel.saturating_add(bytes.saturating_mul(self.limits.host_call_fuel_per_byte))
     }
 
@@ -258,7 +269,7 @@ fn at_tick(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadl
     if Instant::now() >= host.deadline {
         return Ok(UpdateDeadline::Interrupt);
     }
-    Ok(UpdateDeadline::YieldCustom(1, host.lane.next_turn(&mut host.turn)))
+    Ok(UpdateDeadline::YieldCustom(1, host.next_turn()))
 }
 
 /// Links what a set of grants allows, and WASI.

@@ -4,7 +4,7 @@
 //! `Lease::finish` puts an instance back; dropping a lease throws its instance away.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
@@ -14,8 +14,9 @@ use wasmtime::component::Instance;
 use super::call;
 use super::failure::CallError;
 use super::host::{Host, Identity, Loopback, Outlet};
-use super::lane::SlowLane;
+use super::lane::{Habit, SlowLane};
 use super::load::Generation;
+use super::reclaim::Room;
 use crate::model::edit_rules::EditRules;
 use crate::model::plugin::{FailureKind, Isolation};
 
@@ -24,9 +25,16 @@ pub struct Pool {
     generation: Arc<Generation>,
     identity: Arc<Identity>,
     config: String,
-    /// Idle instances of each worker, where instances are reused. A lock of its own each, never contended.
-    idle: Vec<Mutex<Vec<Live>>>,
+    cores: Vec<Core>,
     counters: Arc<Counters>,
+}
+
+/// What a pool has on one core.
+#[derive(Default)]
+struct Core {
+    /// Idle instances, where instances are reused. The lock is never contended.
+    idle: Mutex<Vec<Live>>,
+    habit: Habit,
 }
 
 /// How instances came and went. All pools share one, so that what an old pool counted is not lost with it.
@@ -40,15 +48,15 @@ pub struct Counters {
     pub retired: AtomicU64,
     /// Thrown away after a failure or a dropped call.
     pub discarded: AtomicU64,
+    /// Calls that held a core for long in one piece.
+    pub long: AtomicU64,
 }
 
 /// An instance with what it needs to run.
 struct Live {
-    store: Store<Host>,
+    room: Room,
     instance: Instance,
     calls: u64,
-    // Held as long as the instance lives: its slot is taken.
-    _slot: OwnedSemaphorePermit,
 }
 
 /// An instance on loan from its pool.
@@ -83,13 +91,18 @@ impl Pool {
         workers: usize,
         counters: Arc<Counters>,
     ) -> Self {
-        let idle = (0..workers.max(1)).map(|_| Mutex::default()).collect();
-        Self { generation, identity, config, idle, counters }
+        let cores = (0..workers.max(1)).map(|_| Core::default()).collect();
+        Self { generation, identity, config, cores, counters }
     }
 
     /// The version of the plugin.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// Who calls with its instances.
+    pub(super) fn identity(&self) -> &Arc<Identity> {
+        &self.identity
     }
 
     /// The configuration, as JSON text.
@@ -104,7 +117,22 @@ impl Pool {
 
     /// Idle instances, of all workers.
     pub fn idle(&self) -> usize {
-        self.idle.iter().map(|idle| idle.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.cores.iter().map(|core| core.idle().len()).sum()
+    }
+
+    /// Whether calls on this core had better begin in its slow lane.
+    pub(super) fn is_slow(&self, worker: &Worker) -> bool {
+        self.cores.get(worker.index).is_some_and(|core| core.habit.is_slow())
+    }
+
+    /// Notes whether a guest held this core for long in one piece.
+    pub(super) fn note(&self, worker: &Worker, was_long: bool) {
+        if let Some(core) = self.cores.get(worker.index) {
+            core.habit.note(was_long);
+        }
+        if was_long {
+            self.counters.long.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Makes one instance, and no use of it: whether `init` takes the configuration.
@@ -121,7 +149,7 @@ impl Pool {
         let wait_until = (begin + limits.instance_wait).min(deadline);
         let concurrency =
             permit(&self.generation.concurrency, wait_until, "`concurrency_max` calls are running").await?;
-        let idle = self.idle.get(worker.index).and_then(|i| i.lock().unwrap_or_else(PoisonError::into_inner).pop());
+        let idle = self.cores.get(worker.index).and_then(|core| core.idle().pop());
         let live = match idle {
             Some(live) => {
                 self.counters.reused.fetch_add(1, Ordering::Relaxed);
@@ -133,11 +161,10 @@ impl Pool {
                     permit(slots, wait_until, "all instances of the gateway are in use (`runtime.instances_max`)")
                         .await?;
                 // Boxed: on the path of a reused instance it would only make every request's future larger.
-                let making =
-                    Box::pin(call::instantiate(&self.generation, &self.identity, worker, &self.config, deadline));
-                let (store, instance) = making.await?;
+                let making = Box::pin(call::instantiate(self, worker, slot, deadline));
+                let (room, instance) = making.await?;
                 self.counters.made.fetch_add(1, Ordering::Relaxed);
-                Live { store, instance, calls: 0, _slot: slot }
+                Live { room, instance, calls: 0 }
             }
         };
         let waited = begin.elapsed();
@@ -146,7 +173,7 @@ impl Pool {
 
     fn put_back(&self, mut live: Live, worker: usize) {
         live.calls += 1;
-        let memory_bytes = live.store.data().limiter().memory_bytes();
+        let memory_bytes = live.room.memory_bytes();
         let Isolation::Reuse { calls_max, memory_high_water_bytes } = self.generation.spec.isolation else { return };
         if live.calls >= calls_max || memory_bytes > memory_high_water_bytes {
             self.counters.retired.fetch_add(1, Ordering::Relaxed);
@@ -158,16 +185,22 @@ impl Pool {
             self.counters.retired.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if let Some(idle) = self.idle.get(worker) {
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(live);
+        if let Some(core) = self.cores.get(worker) {
+            core.idle().push(live);
         }
+    }
+}
+
+impl Core {
+    fn idle(&self) -> MutexGuard<'_, Vec<Live>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Lease<'_> {
     /// The instance and its store.
     pub(super) fn parts(&mut self) -> Option<(&mut Store<Host>, &Instance)> {
-        self.live.as_mut().map(|live| (&mut live.store, &live.instance))
+        self.live.as_mut().and_then(|live| Some((live.room.store()?, &live.instance)))
     }
 
     /// Lets the instance go, though nothing went wrong.

@@ -102,7 +102,7 @@ impl Host {
         self.api_calls_left = left;
         let calls = requests.into_iter().map(|request| self.prepared(&identity, request));
         let calls = join_all(calls.map(Prepared::made).collect::<Vec<_>>());
-        let answers = self.turn.clone().waiting(calls).await;
+        let answers = calls.await;
         let mut told = Vec::with_capacity(answers.len());
         for answer in answers {
             if let Ok(reply) = &answer {

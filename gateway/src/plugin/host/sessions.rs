@@ -35,7 +35,7 @@ impl sessions_read::Host for Host {
     async fn get(&mut self, key: String) -> wasmtime::Result<Result<types::SessionResult, sessions_read::Error>> {
         self.charge_session(key.len())?;
         let identity = self.identity()?.clone();
-        let answer = match self.turn.clone().waiting(identity.sessions.find(&key)).await {
+        let answer = match identity.sessions.find(&key).await {
             Ok(Some((_, found))) => Ok(stored::session(&found.session)),
             Ok(None) => Err(sessions_read::Error::NotFound),
             Err(error) => {
@@ -63,7 +63,7 @@ impl sessions::Host for Host {
         let identity = self.identity()?.clone();
         let mut hash = None;
         let answer = match lift::session_edits(edits) {
-            Ok(edits) => self.turn.clone().waiting(identity.sessions.update(&key, &edits, &mut hash)).await,
+            Ok(edits) => identity.sessions.update(&key, &edits, &mut hash).await,
             Err(lift::Invalid(reason)) => Err(Refusal::EditInvalid(reason)),
         };
         identity.sessions.metrics.called("update", answer.as_ref().map_or_else(Refusal::name, |()| "ok"));

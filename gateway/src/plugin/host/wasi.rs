@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -15,7 +14,6 @@ use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::io::poll;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
@@ -33,6 +31,13 @@ impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = made(&mut self.wasi, &mut self.output, &self.limits);
         WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}
+
+impl Host {
+    /// What the guest has handles for.
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        table(&mut self.wasi, &mut self.output, &self.limits)
     }
 }
 
@@ -65,9 +70,9 @@ pub(super) fn table<'w>(
 /// Links the part of WASI that plugins get. Sockets are not in it.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     type H = Host;
-    io::error::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
-    io::poll::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
-    io::streams::add_to_linker::<H, HasTable>(linker, |host| host.ctx().table)?;
+    io::error::add_to_linker::<H, HasTable>(linker, Host::table)?;
+    io::poll::add_to_linker::<H, HasTable>(linker, Host::table)?;
+    io::streams::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     clocks::wall_clock::add_to_linker::<H, WasiClocks>(linker, H::clocks)?;
     clocks::monotonic_clock::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
     random::random::add_to_linker::<H, HasSelf<H>>(linker, |host| host)?;
@@ -146,29 +151,6 @@ impl clocks::monotonic_clock::Host for Host {
     }
 }
 
-/// Whoever waits here gives the core's slow lane to others meanwhile.
-impl poll::Host for Host {
-    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        let turn = self.turn.clone();
-        turn.waiting(self.ctx().table.poll(pollables)).await
-    }
-}
-
-impl poll::HostPollable for Host {
-    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        let turn = self.turn.clone();
-        turn.waiting(self.ctx().table.block(pollable)).await
-    }
-
-    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        self.ctx().table.ready(pollable).await
-    }
-
-    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        poll::HostPollable::drop(self.ctx().table, pollable)
-    }
-}
-
 /// Nanoseconds of the system's monotonic clock.
 fn monotonic() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -192,30 +174,17 @@ fn grain_end(time: u64, grain: Duration) -> u64 {
 
 /// What a guest prints, the last of it: a `panic!` tells its message and place here.
 #[derive(Debug, Clone, Default)]
-pub struct Output(Arc<Printed>);
-
-#[derive(Debug, Default)]
-struct Printed {
-    kept: Mutex<VecDeque<u8>>,
-    /// Bytes that the guest has not paid for.
-    unpaid: AtomicU64,
-}
+pub struct Output(Arc<Mutex<VecDeque<u8>>>);
 
 impl Output {
     /// Takes what was printed.
     pub fn take(&self) -> Vec<u8> {
-        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_empty() { Vec::new() } else { std::mem::take(&mut *kept).into() }
     }
 
-    /// Bytes that were printed since this was last asked.
-    pub fn unpaid(&self) -> u64 {
-        self.0.unpaid.swap(0, Ordering::Relaxed)
-    }
-
     fn print(&self, bytes: &[u8]) {
-        self.0.unpaid.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tail = bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
         kept.extend(bytes.iter().skip(tail));
         let over = kept.len().saturating_sub(OUTPUT_BYTES_MAX);

@@ -2,6 +2,8 @@
 
 #![cfg(target_family = "wasm")]
 
+use std::hint::black_box;
+
 use stile_sdk::prelude::*;
 
 #[config]
@@ -31,6 +33,8 @@ enum What {
     LargeHead,
     /// An answer that takes its time.
     SlowAnswer,
+    /// An answer that does not end, after work that takes a while.
+    EndlessAnswer,
 }
 
 #[plugin(config = Self, capabilities(outgoing_http = "to get out"))]
@@ -53,6 +57,10 @@ impl Sender {
             What::DeclaredAnswer => to("/declared"),
             What::LargeHead => to("/head"),
             What::SlowAnswer => to("/slow"),
+            What::EndlessAnswer => {
+                drop(black_box(vec![1_u8; 16 << 20]));
+                to("/endless")
+            }
         };
         Reply::new(200).body(told)
     }
