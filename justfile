@@ -61,3 +61,8 @@ many: plugins
 # Every attack of the corpus (or those named) while a neighbour API is asked: answers, times, and the neighbour's p99
 hostile *attacks:
     cargo run --release --package stile-tests --example hostile -- {{ attacks }}
+
+# Takes each guard of the corpus that is code (or those of the attacks named) out of the code: its attack's test must fail
+guards *attacks:
+    cargo test --quiet --workspace --no-run
+    "${CARGO_TARGET_DIR:-target}"/debug/examples/guards {{ attacks }}

@@ -104,19 +104,19 @@ impl Arena {
     }
 }
 
-struct Servers {
+pub(super) struct Servers {
     upstream: Upstream,
     allowed: Upstream,
     forbidden: Upstream,
 }
 
 impl Servers {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let forbidden = Upstream::start();
         Self { upstream: Upstream::start(), allowed: servers::allowed(&forbidden), forbidden }
     }
 
-    fn builder(&self, attack: &Attack, case: &Case, lifted: Option<&Guard>) -> Builder {
+    pub(super) fn builder(&self, attack: &Attack, case: &Case, lifted: Option<&Guard>) -> Builder {
         let name = attack.name.as_str();
         let mut builder = Gateway::with(api("calm").upstream(&self.upstream).pre("hello"));
         for (hook, answer) in case.answers() {

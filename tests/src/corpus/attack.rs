@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::alone::Alone;
 use super::made;
+use super::out::Place;
 use crate::{guest, workspace};
 
 /// A hostile plugin and what it must come to.
@@ -65,7 +67,7 @@ pub struct Case {
     /// Status and kind of failure by hook, such as `500 fuel`; `-` where nothing failed. `request` stands for `pre`, `post_auth`,
     /// `endpoint` and `post`, and `load` for a plugin that does not load.
     answers: BTreeMap<String, String>,
-    /// What the last caller reads.
+    /// What the last caller reads, with anything for each `…`.
     #[serde(default)]
     pub(super) body: Option<String>,
     /// Outcomes of the plugin's own requests, of those that there were; one of several with `|` between them.
@@ -74,6 +76,9 @@ pub struct Case {
     /// Metrics by name and labels: `name{label=value}`.
     #[serde(default)]
     pub(super) counts: BTreeMap<String, f64>,
+    /// What must hold where the gateway is a process of its own.
+    #[serde(default)]
+    pub(super) alone: Option<Alone>,
     /// Words that the operator is told of a plugin that does not load.
     #[serde(default)]
     pub(super) problems: Vec<String>,
@@ -118,7 +123,14 @@ pub struct Guard {
     /// Metrics then.
     #[serde(default)]
     pub(super) counts: BTreeMap<String, f64>,
-    /// A guard in the code cannot be lifted. The test of it alone, as `FILE: NAME`; without, this folder alone shows it.
+    /// A guard in the code cannot be lifted: where it is, and what would stand there without it. Places that stand one behind
+    /// the other are taken out together.
+    #[serde(default)]
+    pub out: Vec<Place>,
+    /// Why it can be neither lifted nor taken out.
+    #[serde(default)]
+    pub none: Option<String>,
+    /// The test of a guard in the code alone, as `FILE: NAME`.
     #[serde(default)]
     pub test: Option<String>,
 }
@@ -151,6 +163,12 @@ impl Attack {
         let text = text.unwrap_or_else(|error| panic!("`{name}` does not say what it must come to: {error}"));
         let attack: Self = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}/attack.toml: {error}"));
         Self { name: name.to_owned(), folder: folder.to_owned(), ..attack }
+    }
+
+    /// What a guard is called where it is taken out: its attack and its number there.
+    #[must_use]
+    pub fn guard_name(&self, index: usize) -> String {
+        format!("{} {}", self.name, index + 1)
     }
 
     /// The component.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::alone;
 use super::arena::{Arena, Came, FAILURES, SECRET, ways};
 use super::attack::{Attack, Case, Guard};
 use crate::{Page, Upstream, workspace};
@@ -23,6 +24,10 @@ pub async fn check(attack: &Attack) -> Vec<String> {
             }
         }
         wrong.extend(afterwards(&arena, attack, case).await);
+        if let Some(expected) = &case.alone {
+            let found = alone::tried(attack, case, expected).await;
+            wrong.extend(found.into_iter().map(|found| format!("{} {} alone: {found}", attack.name, case.name)));
+        }
     }
     for guard in &attack.guards {
         wrong
@@ -194,9 +199,9 @@ fn in_code(guard: &Guard) -> Option<String> {
     (!text.contains(&format!("fn {name}("))).then(|| format!("{file} has no test `{name}`"))
 }
 
-/// Whether a text is this one, with anything for each `*`.
+/// Whether a text is this one, with anything for each `…`.
 fn fits(expected: &str, text: &str) -> bool {
-    let mut parts = expected.split('*');
+    let mut parts = expected.split('…');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
     let parts: Vec<_> = parts.collect();
     let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
