@@ -227,10 +227,14 @@ impl Builder {
         self
     }
 
-    /// Grants a plugin capabilities.
+    /// Grants a plugin capabilities; with `upstream` also where requests may go: to all servers of tests.
     #[must_use]
     pub fn grant<const N: usize>(self, plugin: &str, capabilities: [&str; N]) -> Self {
-        self.plugin(plugin, "grants", json!(capabilities.as_slice()))
+        let granted = self.plugin(plugin, "grants", json!(capabilities.as_slice()));
+        if !capabilities.contains(&"upstream") {
+            return granted;
+        }
+        granted.plugin(plugin, "upstream", json!({ "allow": ["http://127.0.0.0/8:*"] }))
     }
 
     /// Limits a plugin.

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Failure, table};
+use crate::model::gateway::Runtime;
+use crate::model::id::ApiId;
 use crate::model::outgoing::Destination;
 use crate::model::plugin::{Capability, PluginSpec};
 use crate::plugin::load::Generation;
@@ -19,6 +21,8 @@ pub(super) struct Declared {
     /// By the deployment; none where it allows all.
     grants_max: Option<Vec<Capability>>,
     outgoing_http_max: Option<Vec<Destination>>,
+    upstream_max: Option<Vec<Destination>>,
+    apis_max: Option<Vec<ApiId>>,
 }
 
 /// How a capability stands in the three sets.
@@ -41,7 +45,8 @@ impl Declared {
             let message = format!("there is no plugin `{name}` in {}", config.display());
             return Err(Failure::Usage(anyhow::anyhow!(message)));
         };
-        Ok(Self { spec, grants_max: runtime.grants_max, outgoing_http_max: runtime.outgoing_http_max })
+        let Runtime { grants_max, outgoing_http_max, upstream_max, apis_max, .. } = runtime;
+        Ok(Self { spec, grants_max, outgoing_http_max, upstream_max, apis_max })
     }
 
     /// How each capability stands that is in the first or the second set.
@@ -85,6 +90,10 @@ impl Declared {
             ("rights", rights.iter().map(Standing::as_json).collect()),
             ("outgoing_http", json!(texts(&self.spec.outgoing_http.allow))),
             ("outgoing_http_max", json!(self.outgoing_http_max.as_deref().map(texts))),
+            ("upstream", json!(texts(&self.spec.upstream))),
+            ("upstream_max", json!(self.upstream_max.as_deref().map(texts))),
+            ("apis", json!(texts(&self.spec.apis))),
+            ("apis_max", json!(self.apis_max.as_deref().map(texts))),
             ("secrets", secrets),
         ];
         fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -101,10 +110,13 @@ impl Declared {
         let heads = ["  capability", "asked", "granted", "allowed", "to do"];
         table::table(out, &heads, &rights.iter().map(row).collect::<Vec<_>>())?;
         let secrets: Vec<&str> = self.spec.secrets.iter().map(|secret| secret.name.as_str()).collect();
-        let allowed = self.outgoing_http_max.as_deref().map(|places| texts(places).join(", "));
         let rows = [
-            ("  requests granted to", texts(&self.spec.outgoing_http.allow).join(", ")),
-            ("  requests allowed to", allowed.unwrap_or_default()),
+            ("  requests granted to", listed(&self.spec.outgoing_http.allow)),
+            ("  requests allowed to", listed(self.outgoing_http_max.as_deref().unwrap_or_default())),
+            ("  upstreams granted", listed(&self.spec.upstream)),
+            ("  upstreams allowed", listed(self.upstream_max.as_deref().unwrap_or_default())),
+            ("  APIs granted", listed(&self.spec.apis)),
+            ("  APIs allowed", listed(self.apis_max.as_deref().unwrap_or_default())),
             ("  secrets", secrets.join(", ")),
         ];
         table::rows(out, &rows)
@@ -123,9 +135,13 @@ impl Standing {
     }
 }
 
-/// Places as a configuration writes them.
-fn texts(places: &[Destination]) -> Vec<String> {
-    places.iter().map(ToString::to_string).collect()
+/// Places or APIs as a configuration writes them.
+fn texts(of: &[impl ToString]) -> Vec<String> {
+    of.iter().map(ToString::to_string).collect()
+}
+
+fn listed(of: &[impl ToString]) -> String {
+    texts(of).join(", ")
 }
 
 const NAME_BYTES_MAX: usize = 128;

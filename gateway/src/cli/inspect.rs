@@ -77,9 +77,22 @@ fn spec(file: &Path, of: Option<&PluginSpec>) -> Result<PluginSpec, Failure> {
     let grants = Capability::ALL.to_vec();
     let limits = of.map_or_else(Limits::default, |of| of.limits.clone());
     let (isolation, quarantine) = (Isolation::Request, Quarantine::default());
-    let (outgoing_http, secrets, apis) = (OutgoingHttp::default(), Vec::new(), Vec::new());
+    let (outgoing_http, secrets) = (OutgoingHttp::default(), Vec::new());
+    let (upstream, apis) = (Vec::new(), Vec::new());
     let (source, provenance) = (Source::File(file.to_owned()), Provenance::default());
-    Ok(PluginSpec { name, source, provenance, grants, outgoing_http, secrets, apis, isolation, limits, quarantine })
+    Ok(PluginSpec {
+        name,
+        source,
+        provenance,
+        grants,
+        outgoing_http,
+        secrets,
+        upstream,
+        apis,
+        isolation,
+        limits,
+        quarantine,
+    })
 }
 
 fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {

@@ -197,6 +197,8 @@ pub struct Runtime {
     pub grants_max: Option<Vec<Capability>>,
     /// Where any plugin may be allowed to send requests; `None` for anywhere.
     pub outgoing_http_max: Option<Vec<Destination>>,
+    /// Where any plugin may be allowed to send callers' requests on; `None` for anywhere.
+    pub upstream_max: Option<Vec<Destination>>,
     /// APIs that any plugin may be allowed to call, or to send requests on to; `None` for all of them.
     pub apis_max: Option<Vec<ApiId>>,
     /// How deep requests may come from requests, by calls of plugins to APIs and by being sent on to them.
@@ -219,6 +221,7 @@ impl Default for Runtime {
             compile_threads: 1,
             grants_max: None,
             outgoing_http_max: None,
+            upstream_max: None,
             apis_max: None,
             api_depth_max: 3,
         }

@@ -58,7 +58,7 @@ enum Host {
 }
 
 /// Which of a site's addresses may be connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Reach {
     /// Any: the operator wrote the target.
     #[default]
@@ -89,12 +89,10 @@ impl Reach {
     }
 }
 
-impl OutgoingHttp {
-    /// How far a request to this place may reach; `None` where the place is not listed.
-    pub fn reach(&self, site: &Site) -> Option<Reach> {
-        let entries = || self.allow.iter().filter(|entry| entry.admits(site));
-        entries().find(|entry| entry.private).or_else(|| entries().next()).map(Destination::reach)
-    }
+/// How far a request to this place may reach with such a list; `None` where the place is not listed.
+pub fn reach(allow: &[Destination], site: &Site) -> Option<Reach> {
+    let entries = || allow.iter().filter(|entry| entry.admits(site));
+    entries().find(|entry| entry.private).or_else(|| entries().next()).map(Destination::reach)
 }
 
 impl Destination {
@@ -103,11 +101,7 @@ impl Destination {
     /// # Errors
     /// The text is not scheme and host with a port or without, or `private` is said of an address.
     pub fn parse(text: &str, private: bool) -> Result<Self, SiteInvalid> {
-        let (tls, authority) = match text.split_once("://") {
-            Some(("https", rest)) => (true, rest),
-            Some(("http", rest)) => (false, rest),
-            _ => return Err(SiteInvalid("it begins with neither `http://` nor `https://`")),
-        };
+        let (tls, authority) = split_scheme(text)?;
         let (host, port) = match split_port(authority)? {
             (host, Some("*")) => (host, None),
             (host, port) => (host, Some(port_of(port, tls)?)),
@@ -206,6 +200,15 @@ impl Site {
         Ok(Self { tls, host: Host::parse(host)?, port: port_of(port, tls)? })
     }
 
+    /// Reads scheme and authority.
+    ///
+    /// # Errors
+    /// As [`Site::parse`], or there is more.
+    pub fn of_origin(text: &str) -> Result<Self, SiteInvalid> {
+        let (tls, authority) = split_scheme(text)?;
+        Self::parse(tls, authority)
+    }
+
     /// Scheme, host and port.
     pub fn origin(&self) -> Origin {
         let host: Arc<str> = match &self.host {
@@ -251,6 +254,14 @@ fn name(text: &str) -> Result<String, SiteInvalid> {
         return Err(SiteInvalid("its host is neither an address with four decimal numbers nor a name"));
     }
     Ok(text.to_ascii_lowercase())
+}
+
+fn split_scheme(text: &str) -> Result<(bool, &str), SiteInvalid> {
+    match text.split_once("://") {
+        Some(("https", rest)) => Ok((true, rest)),
+        Some(("http", rest)) => Ok((false, rest)),
+        _ => Err(SiteInvalid("it begins with neither `http://` nor `https://`")),
+    }
 }
 
 /// Host and port; a network keeps its slash.
@@ -300,8 +311,8 @@ mod tests {
     /// How far a request to `url` reaches with this list.
     #[track_caller]
     fn check(list: &[&str], url: &str, expected: Option<Reach>) {
-        let outgoing = OutgoingHttp { allow: list.iter().map(|text| entry(text)).collect(), ca_file: None };
-        let reach = site(url).ok().and_then(|site| outgoing.reach(&site));
+        let allow: Vec<_> = list.iter().map(|text| entry(text)).collect();
+        let reach = site(url).ok().and_then(|site| reach(&allow, &site));
         assert_eq!(reach, expected, "{url} with {list:?}");
     }
 

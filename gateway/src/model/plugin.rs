@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::id::{ApiId, PluginName};
-use super::outgoing::OutgoingHttp;
+use super::outgoing::{Destination, OutgoingHttp};
 use super::provenance::Provenance;
 use super::secret::PluginSecret;
 use super::source::Source;
@@ -179,6 +179,7 @@ impl Capability {
             Self::OutgoingHttp => " and where it may go to its `outgoing_http.allow`",
             Self::Secrets => " and where they come from to its `secrets`",
             Self::Apis => " and their ids to its `apis.allow`",
+            Self::Upstream => " and where requests may go to its `upstream.allow`, or its `apis.allow`",
             _ => "",
         }
     }
@@ -215,6 +216,8 @@ pub struct PluginSpec {
     pub outgoing_http: OutgoingHttp,
     /// What it may send without knowing it, with the capability `secrets`.
     pub secrets: Vec<PluginSecret>,
+    /// Where it may send the requests on that it is called for, instead of the API's upstream, with the capability `upstream`.
+    pub upstream: Vec<Destination>,
     /// The APIs that it may call, with the capability `apis`, and send requests on to, with `upstream`.
     pub apis: Vec<ApiId>,
     /// How instances are used.

@@ -1,5 +1,6 @@
 //! To the upstream and back: what is sent, and what of the answer is kept.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::reject::Reject;
 use super::version::ServedVersion;
 use crate::message::body::{Body, BodyError};
 use crate::model::api::Origin;
+use crate::model::outgoing::Reach;
 use crate::plugin::verdict::{Made, UpstreamOverride};
 use crate::upstream::UpstreamError;
 
@@ -28,8 +30,9 @@ pub async fn send(plan: &Plan, exchange: &mut Exchange) -> Result<Answer, Reject
     let version = exchange.api_version.clone();
     let destination = version.as_deref().and_then(ServedVersion::destination).unwrap_or(&plan.destination);
     let uri = uri(destination, exchange)?;
-    let overridden =
-        exchange.origin().map(|origin| std::sync::Arc::new(destination.target.with_origin(origin.clone())));
+    let overridden = exchange
+        .origin()
+        .map(|(origin, reach)| Arc::new(destination.target.with_origin(origin.clone()).within(*reach)));
     let target = overridden.as_ref().unwrap_or(&destination.target);
     // The exchange keeps its headers for the response hooks; what is sent is made from a copy only where they need them.
     let mut headers = if plan.response.is_empty() && !plan.api.analytics.enabled {
@@ -113,10 +116,10 @@ fn uri(destination: &Destination, exchange: &Exchange) -> Result<Uri, Reject> {
 }
 
 impl Exchange {
-    /// The server that a plugin sends it to.
-    const fn origin(&self) -> Option<&Origin> {
+    /// The server that a plugin sends it to, and which of its addresses it may be.
+    const fn origin(&self) -> Option<(&Origin, &Reach)> {
         match &self.target {
-            Some(UpstreamOverride::Origin(origin)) => Some(origin),
+            Some(UpstreamOverride::Origin(origin, reach)) => Some((origin, reach)),
             Some(UpstreamOverride::Api(_)) | None => None,
         }
     }
@@ -131,7 +134,7 @@ fn host(plan: &Plan, destination: &Destination, exchange: &Exchange, headers: &m
         return;
     }
     let authority = match exchange.origin() {
-        Some(origin) => HeaderValue::from_str(&origin.authority()).ok(),
+        Some((origin, _)) => HeaderValue::from_str(&origin.authority()).ok(),
         None => Some(destination.host.clone()),
     };
     if let Some(authority) = authority {

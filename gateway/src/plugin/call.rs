@@ -198,7 +198,7 @@ impl Use {
 
     fn lift(&self) -> Lift<'_> {
         let spec = &self.generation.spec;
-        Lift { limits: &self.generation.limits, grants: &spec.grants, apis: &spec.apis }
+        Lift { limits: &self.generation.limits, grants: &spec.grants, upstream: &spec.upstream, apis: &spec.apis }
     }
 
     /// What all calls have in common: an instance, fuel, a deadline, and an answer to check.

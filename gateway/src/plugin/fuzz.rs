@@ -13,6 +13,7 @@ use super::verdict::{AuthVerdict, HeaderEdit, RequestEdit, ResponseEdit, Upstrea
 use crate::message::hop;
 use crate::model::id::{ApiId, PluginName};
 use crate::model::key::HashAlgorithm;
+use crate::model::outgoing::Destination;
 use crate::model::path;
 use crate::model::plugin::{Capability, Hook, Limits};
 use crate::model::session::{Session, SessionEdit};
@@ -68,7 +69,12 @@ pub fn answer(bytes: &[u8]) {
     let limits = Limits { body_out_bytes_max: 1_000, header_count_max: 5, header_bytes_max: 200, ..Limits::default() };
     let grants = if granted == "granted" { &Capability::ALL[..] } else { &[] };
     let apis = [ApiId::parse("other").ok()].into_iter().flatten().collect::<Vec<_>>();
-    let lift = Lift { limits: &limits, grants, apis: if granted == "granted" { &apis } else { &[] } };
+    let anywhere = ["http://*:*", "https://*:*", "http://0.0.0.0/0:*", "https://[::]/0:*"];
+    let upstream: Vec<_> = anywhere.iter().filter_map(|place| Destination::parse(place, false).ok()).collect();
+    let lift = match granted {
+        "granted" => Lift { limits: &limits, grants, upstream: &upstream, apis: &apis },
+        _ => Lift { limits: &limits, grants, upstream: &[], apis: &[] },
+    };
     let Some(hook) = Hook::ALL.into_iter().find(|known| known.to_string() == hook) else { return };
     match hook {
         Hook::Pre => verdict(lift.pre(written::pre(case, &lines)), lift),
@@ -140,7 +146,7 @@ fn request_edits(edits: &[RequestEdit], lift: Lift<'_>) {
             }
             RequestEdit::Upstream(target) => {
                 assert!(!lift.grants.is_empty());
-                if let UpstreamOverride::Origin(origin) = target {
+                if let UpstreamOverride::Origin(origin, _) = target {
                     assert!(!origin.host.is_empty() && !origin.host.contains(['/', '@', ' ', '\n']), "{origin:?}");
                 }
             }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::model::api::Origin;
 use crate::model::id::ApiId;
+use crate::model::outgoing::Reach;
 use crate::model::record::RecordEdit;
 use crate::model::session::{Session, SessionEdit};
 
@@ -212,8 +213,8 @@ impl HeaderEdit {
 /// Where a request goes instead of its API's upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamOverride {
-    /// Another server.
-    Origin(Origin),
+    /// Another server, and which of its addresses may be connected to.
+    Origin(Origin, Reach),
     /// Another API of the gateway.
     Api(ApiId),
 }

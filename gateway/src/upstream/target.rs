@@ -84,11 +84,10 @@ impl Target {
         Ok(self.with_origin(origin))
     }
 
-    /// The same target, connected to at these of its addresses only. Targets of one family that have the same origin must
-    /// have the same reach: they share connections.
+    /// The same target, connected to at these of its addresses only, through connections of its own.
     #[must_use]
     pub fn within(self, reach: Reach) -> Self {
-        Self { reach, ..self }
+        Self { key: Key::new(self.limits.family, &self.origin, reach), reach, ..self }
     }
 
     /// The origin.
@@ -97,7 +96,7 @@ impl Target {
     }
 
     fn assemble(origin: Origin, settings: Arc<Settings>, limits: Arc<Limits>) -> Self {
-        let key = Key::new(limits.family, &origin);
+        let key = Key::new(limits.family, &origin, Reach::Any);
         let authority = origin.authority().parse().ok();
         Self { origin, key, authority, settings, limits, reach: Reach::Any }
     }
@@ -122,12 +121,13 @@ pub(super) struct Key {
     hash: u64,
     family: u64,
     origin: Origin,
+    reach: Reach,
 }
 
 impl Key {
-    fn new(family: u64, origin: &Origin) -> Self {
-        let hash = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new().hash_one((family, origin));
-        Self { hash, family, origin: origin.clone() }
+    fn new(family: u64, origin: &Origin, reach: Reach) -> Self {
+        let hash = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new().hash_one((family, origin, reach));
+        Self { hash, family, origin: origin.clone(), reach }
     }
 }
 
@@ -135,7 +135,8 @@ impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (&self.origin, &other.origin);
         let same_host = Arc::ptr_eq(&a.host, &b.host) || a.host == b.host;
-        self.hash == other.hash && self.family == other.family && a.port == b.port && a.tls == b.tls && same_host
+        let same_origin = a.port == b.port && a.tls == b.tls && same_host;
+        self.hash == other.hash && self.family == other.family && same_origin && self.reach == other.reach
     }
 }
 

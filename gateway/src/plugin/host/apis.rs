@@ -128,7 +128,7 @@ impl Host {
             if u64::try_from(request.body.len()).is_ok_and(|bytes| bytes > limits.api_request_bytes_max) {
                 return Err(Refused::RequestBytes);
             }
-            let lift = Lift { limits, grants: &[], apis: &[] };
+            let lift = Lift { limits, grants: &[], upstream: &[], apis: &[] };
             let request = lift.api_request(request).map_err(|Invalid(reason)| Refused::Invalid(reason))?;
             let (call, answer) = ApiCall::new(request, cause, limits.api_response_bytes_max);
             Ok(Way { gate, loopback, call, answer })

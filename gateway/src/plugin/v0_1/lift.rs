@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use super::bindings::stile::plugin::{apis, types};
 use super::hooks;
 use crate::message::hop;
-use crate::model::api::Origin;
 use crate::model::id::ApiId;
+use crate::model::outgoing::{self, Destination, Site};
 use crate::model::path;
 use crate::model::plugin::{Capability, Hook, Limits};
 use crate::model::record::{Geo, RecordEdit};
@@ -39,6 +39,8 @@ pub struct Lift<'a> {
     pub limits: &'a Limits,
     /// Rights over the upstream and the session.
     pub grants: &'a [Capability],
+    /// Places that requests may be sent to instead of the API's upstream.
+    pub upstream: &'a [Destination],
     /// APIs that requests may be sent on to.
     pub apis: &'a [ApiId],
 }
@@ -319,9 +321,17 @@ impl Tally<'_> {
                     Err(invalid!("requests may not be sent on to API `{id}`: it is not in the plugin's `apis.allow`"))
                 }
             },
-            types::Upstream::Origin(text) => Origin::parse(&text)
-                .map(UpstreamOverride::Origin)
-                .ok_or_else(|| invalid!("`{text}` is not scheme and authority, such as `https://blue.internal:8443`")),
+            types::Upstream::Origin(text) => {
+                let site = Site::of_origin(&text).map_err(|error| {
+                    invalid!("`{text}` is not scheme and authority, such as `https://blue.internal:8443`: {error}")
+                })?;
+                match outgoing::reach(self.lift.upstream, &site) {
+                    Some(reach) => Ok(UpstreamOverride::Origin(site.origin(), reach)),
+                    None => Err(invalid!(
+                        "requests may not be sent to `{text}`: it is not in the plugin's `upstream.allow`"
+                    )),
+                }
+            }
         }
     }
 

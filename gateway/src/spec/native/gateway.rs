@@ -154,13 +154,15 @@ fn limits(raw: &raw::ServerLimits) -> ServerLimits {
 }
 
 fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runtime> {
-    let place = root.key("runtime").key("outgoing_http_max");
-    let outgoing_http_max = match &raw.outgoing_http_max {
-        Some(places) => Some(outgoing::destinations(places, &place, report)?),
-        None => None,
+    let here = root.key("runtime");
+    let mut places = |raw: &Option<Vec<_>>, key| match raw {
+        Some(raw) => outgoing::destinations(raw, &here.key(key), report).map(Some),
+        None => Some(None),
     };
+    let outgoing_http_max = places(&raw.outgoing_http_max, "outgoing_http_max");
+    let upstream_max = places(&raw.upstream_max, "upstream_max");
     let apis_max = match &raw.apis_max {
-        Some(ids) => Some(outgoing::api_ids(ids, &root.key("runtime").key("apis_max"), report)?),
+        Some(ids) => Some(outgoing::api_ids(ids, &here.key("apis_max"), report)?),
         None => None,
     };
     let grants_max =
@@ -177,7 +179,8 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
         compile_slots: raw.compile_slots,
         compile_threads: raw.compile_threads,
         grants_max,
-        outgoing_http_max,
+        outgoing_http_max: outgoing_http_max?,
+        upstream_max: upstream_max?,
         apis_max,
         api_depth_max: raw.api_depth_max,
     })

@@ -49,6 +49,35 @@ pub(super) fn convert(
     Some(OutgoingHttp { allow: allow?, ca_file })
 }
 
+/// Converts the places that a plugin may send callers' requests to. It may have APIs to send them on to instead.
+pub(super) fn upstream(
+    raw: Option<raw::Upstream>,
+    has_apis: bool,
+    grants: &[Capability],
+    place: &Place,
+    report: &mut Report,
+) -> Option<Vec<Destination>> {
+    let here = place.key("upstream");
+    let is_granted = grants.contains(&Capability::Upstream);
+    let Some(raw) = raw else {
+        if is_granted && !has_apis {
+            let hint = "add `upstream: { allow: [https://HOST] }` or `apis: { allow: [ID] }` to the plugin: `upstream` alone reaches nothing";
+            report.error(&here, "`upstream` is granted, but there is no list of places or APIs", hint);
+            return None;
+        }
+        return Some(Vec::new());
+    };
+    if !is_granted {
+        report.warn(&here, "is not used", "add `upstream` to the plugin's `grants`");
+    }
+    let here = here.key("allow");
+    if raw.allow.is_empty() {
+        report.error(&here, "the list is empty", "name at least one place, such as `https://blue.example.com`");
+        return None;
+    }
+    destinations(&raw.allow, &here, report)
+}
+
 /// Converts a list of places.
 pub(super) fn destinations(raw: &[raw::Allowed], place: &Place, report: &mut Report) -> Option<Vec<Destination>> {
     let mut read = Vec::new();
@@ -229,13 +258,20 @@ pub(super) fn check_ceilings(gateway: &Gateway, all: &Definitions, report: &mut 
                 report.error(&place.key("grants"), message, "take it out here, or add it there");
             }
         }
-        let Some(outgoing_max) = &gateway.runtime.outgoing_http_max else { continue };
-        for (index, entry) in plugin.outgoing_http.allow.iter().enumerate() {
-            if !outgoing_max.iter().any(|max| max.covers(entry)) {
-                let place = place.key("outgoing_http").key("allow").item(index);
-                let message = format!("`{entry}` is not within `runtime.outgoing_http_max`");
-                report.error(&place, message, "take it out here, or add it there");
-            }
+        let runtime = &gateway.runtime;
+        check_places(&plugin.outgoing_http.allow, &runtime.outgoing_http_max, "outgoing_http", place, report);
+        check_places(&plugin.upstream, &runtime.upstream_max, "upstream", place, report);
+    }
+}
+
+/// Notes places of a plugin beyond what the deployment allows.
+fn check_places(allow: &[Destination], max: &Option<Vec<Destination>>, key: &str, plugin: &Place, report: &mut Report) {
+    let Some(max) = max else { return };
+    for (index, entry) in allow.iter().enumerate() {
+        if !max.iter().any(|max| max.covers(entry)) {
+            let place = plugin.key(key).key("allow").item(index);
+            let message = format!("`{entry}` is not within `runtime.{key}_max`");
+            report.error(&place, message, "take it out here, or add it there");
         }
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn convert(
     let outgoing_http = outgoing::convert(raw.outgoing_http.take(), &grants, place, report);
     let known = outgoing_http.clone().unwrap_or_default();
     let secrets = outgoing::secrets(std::mem::take(&mut raw.secrets), (&grants, &known), environment, place, report);
+    let upstream = outgoing::upstream(raw.upstream.take(), raw.apis.is_some(), &grants, place, report);
     let apis = outgoing::apis(raw.apis.take(), &grants, place, report);
     let mut quarantine = quarantine_with(&defaults.quarantine);
     apply_quarantine(&raw.quarantine, &mut quarantine);
@@ -60,6 +61,7 @@ pub(super) fn convert(
         grants,
         outgoing_http: outgoing_http?,
         secrets: secrets?,
+        upstream: upstream?,
         apis: apis?,
         isolation,
         limits,

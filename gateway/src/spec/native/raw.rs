@@ -246,6 +246,8 @@ pub(super) struct Runtime {
     pub(super) grants_max: Option<Vec<Grant>>,
     /// Where any plugin may be allowed to send requests, as under `outgoing_http.allow` of a plugin. Default: anywhere.
     pub(super) outgoing_http_max: Option<Vec<Allowed>>,
+    /// Where any plugin may be allowed to send callers' requests on, as under `upstream.allow` of a plugin. Default: anywhere.
+    pub(super) upstream_max: Option<Vec<Allowed>>,
     /// APIs that any plugin may be allowed to call or to send requests on to, by id, as under `apis.allow` of a plugin.
     /// Default: all.
     pub(super) apis_max: Option<Vec<String>>,
@@ -272,6 +274,7 @@ impl Default for Runtime {
             kv_bytes_max: StoreLimits::default().kv_bytes_max,
             grants_max: None,
             outgoing_http_max: None,
+            upstream_max: None,
             apis_max: None,
             api_depth_max: runtime.api_depth_max,
         }

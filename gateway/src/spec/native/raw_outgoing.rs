@@ -16,6 +16,14 @@ pub(super) struct OutgoingHttp {
     pub(super) ca_file: Option<String>,
 }
 
+/// Where a plugin with the grant `upstream` may send the requests that it is called for.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    /// As under `outgoing_http.allow`.
+    pub(super) allow: Vec<Allowed>,
+}
+
 /// A place, or a table with more to say of it.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]

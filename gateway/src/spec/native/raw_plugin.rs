@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::raw_outgoing::{OutgoingHttp, Secrets};
+use super::raw_outgoing::{OutgoingHttp, Secrets, Upstream};
 use crate::model::plugin::Capability;
 
 /// One plugin: a component file with its grants and limits.
@@ -28,6 +28,8 @@ pub(super) struct Plugin {
     /// What it may send without knowing it, by name, with the grant `secrets`.
     #[serde(default)]
     pub(super) secrets: Secrets,
+    /// Where it may send the requests that it is called for, instead of the API's upstream, with the grant `upstream`.
+    pub(super) upstream: Option<Upstream>,
     /// The APIs that it may call, with the grant `apis`, and send requests on to, with the grant `upstream`.
     pub(super) apis: Option<Apis>,
     /// How many calls an instance serves.

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::Error;
 
 use super::{METHODS_REFUSED, is_forbidden};
 use crate::model::api::{Origin, Upstream, UpstreamProtocol, UpstreamTls};
-use crate::model::outgoing::{OutgoingHttp, Site};
+use crate::model::outgoing::{self, Destination, Site};
 use crate::model::plugin::{Limits, PluginSpec};
 use crate::plugin::host::Identity;
 use crate::upstream::{Target, TargetError, UpstreamError};
@@ -20,7 +20,7 @@ use crate::upstream::{Target, TargetError, UpstreamError};
 /// The way out of one loaded version of a plugin, over all APIs and cores: its list, its connections, its limits.
 #[derive(Debug)]
 pub struct Gate {
-    outgoing: OutgoingHttp,
+    allow: Vec<Destination>,
     target: Target,
     concurrency: Arc<Semaphore>,
     limits: Arc<Limits>,
@@ -33,7 +33,7 @@ impl Gate {
     /// They cannot be used.
     pub fn new(spec: &PluginSpec, limits: Arc<Limits>) -> Result<Self, TargetError> {
         let count = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
-        let tls = spec.outgoing_http.allow.iter().any(crate::model::outgoing::Destination::tls);
+        let tls = spec.outgoing_http.allow.iter().any(Destination::tls);
         // Who sends keeps the time as a whole, of which each part may take all.
         let time = limits.outgoing_time_max;
         let target = Target::new(&Upstream {
@@ -51,7 +51,7 @@ impl Gate {
             connections_max: usize::MAX,
         })?;
         let concurrency = Arc::new(Semaphore::new(count(limits.outgoing_concurrency_max)));
-        Ok(Self { outgoing: spec.outgoing_http.clone(), target, concurrency, limits })
+        Ok(Self { allow: spec.outgoing_http.allow.clone(), target, concurrency, limits })
     }
 
     /// Where a request goes, if it may.
@@ -63,7 +63,7 @@ impl Gate {
         };
         let authority = uri.authority().map_or("", http::uri::Authority::as_str);
         let site = Site::parse(tls, authority).map_err(|_| Refused::Host)?;
-        let reach = self.outgoing.reach(&site).ok_or(Refused::NotAllowed)?;
+        let reach = outgoing::reach(&self.allow, &site).ok_or(Refused::NotAllowed)?;
         let target = Arc::new(self.target.with_origin(site.origin()).within(reach));
         Ok((site, target))
     }

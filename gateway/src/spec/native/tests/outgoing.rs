@@ -144,6 +144,29 @@ fn a_deployment_bounds_what_any_plugin_is_granted() {
 }
 
 #[test]
+fn places_for_callers_requests_are_listed_beside_their_grant() {
+    check(
+        "grants: [upstream]",
+        &[
+            "error plugins.a.upstream: `upstream` is granted, but there is no list of places or APIs | add `upstream: { allow: ",
+        ],
+    );
+    check("grants: [upstream], apis: { allow: [x] }", &[]);
+    check("grants: [upstream], upstream: { allow: [ https://a.test ] }", &[]);
+    check("grants: [upstream], upstream: { allow: [] }", &["error plugins.a.upstream.allow: the list is empty"]);
+    check("grants: [upstream], upstream: { allow: [ a ] }", &["error plugins.a.upstream.allow[0]: `a` is not a place"]);
+    check(
+        "upstream: { allow: [ https://a.test ] }",
+        &["warning plugins.a.upstream: is not used | add `upstream` to the plugin's `grants`"],
+    );
+    check_with(
+        "runtime: { upstream_max: [ 'https://*.a.test' ] }",
+        "grants: [upstream], upstream: { allow: [ https://b.a.test, https://b.test ] }",
+        &["error plugins.a.upstream.allow[1]: `https://b.test` is not within `runtime.upstream_max`"],
+    );
+}
+
+#[test]
 fn apis_are_listed_beside_their_grant() {
     check(
         "grants: [apis]",
@@ -155,7 +178,6 @@ fn apis_are_listed_beside_their_grant() {
         "grants: [upstream], apis: { allow: [orders] }",
         &["error plugins.a.apis.allow[0]: there is no API `orders` | name it as under `id` of the API"],
     );
-    check("grants: [upstream]", &[]);
     check("grants: [apis], apis: { allow: [x] }", &[]);
     check(
         "grants: [apis], apis: { allow: [xx] }",

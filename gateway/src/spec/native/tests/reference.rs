@@ -113,6 +113,7 @@ fn the_reference_is_good_with_everything_switched_on() {
         "plugins.headers.reuse_memory_high_water_bytes",
         "plugins.headers.outgoing_http",
         "plugins.headers.secrets",
+        "plugins.headers.upstream",
         "plugins.headers.apis",
         "apis[0].upstream.ca_file",
         "apis[0].upstream.server_name",
