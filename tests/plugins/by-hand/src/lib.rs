@@ -58,3 +58,38 @@ pub fn hoard() -> ! {
         hoard.push(fields);
     }
 }
+
+/// Has one function carry so many bytes, there or back, so many times.
+pub fn carry(function: &str, bytes: usize, times: usize) {
+    let (text, value) = ("x".repeat(bytes), vec![b'x'; bytes]);
+    let path = format!("/{text}");
+    let fields = Fields::new();
+    let request = OutgoingRequest::new(Fields::new());
+    if ["get back", "entries"].contains(&function) {
+        fields.append("x", &value).expect("a field");
+    }
+    let entries = [("x".to_owned(), value.clone())];
+    let (values, method, scheme) = ([value.clone()], Method::Other(text.clone()), Scheme::Other(text.clone()));
+    if function == "authority" {
+        request.set_authority(Some(&text)).expect("an authority");
+    }
+    for _ in 0..times {
+        match function {
+            "has" => assert!(!fields.has(&text)),
+            "get" => assert!(fields.get(&text).is_empty()),
+            "get back" => assert_eq!(fields.get("x").len(), 1),
+            "entries" => assert_eq!(fields.entries().len(), 1),
+            "delete" => drop(fields.delete(&text)),
+            "set" => fields.set("x", &values).expect("a field"),
+            "append" => Fields::new().append("x", &value).expect("a field"),
+            "from list" => drop(Fields::from_list(&entries).expect("fields")),
+            "authority" => assert!(request.authority().is_some()),
+            "set authority" => request.set_authority(Some(&text)).expect("an authority"),
+            "set path" => request.set_path_with_query(Some(&path)).expect("a path"),
+            "set method" => request.set_method(&method).expect("a method"),
+            // It is too long for one.
+            "set scheme" => assert!(request.set_scheme(Some(&scheme)).is_err()),
+            _ => panic!("there is no `{function}`"),
+        }
+    }
+}
