@@ -161,7 +161,7 @@ async fn carried(function: &str, price: u64) -> f64 {
 async fn what_calls_of_wasi_http_carry_costs_by_the_byte() {
     let there = ["has", "get", "delete", "set", "append", "from list"];
     let there = there.into_iter().chain(["set authority", "set path", "set method", "set scheme"]);
-    for function in there.chain(["get back", "entries", "authority"]) {
+    for function in there.chain(["get back", "entries", "clone", "authority"]) {
         let bytes = carried(function, 1).await - carried(function, 0).await;
 
         // And what is around them.

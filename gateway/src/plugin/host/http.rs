@@ -5,6 +5,7 @@
 
 mod body;
 mod gate;
+mod held;
 mod outlet;
 mod types;
 
@@ -25,6 +26,7 @@ use wasmtime_wasi_http::{
 pub use self::gate::Gate;
 pub(super) use self::gate::Refused;
 use self::gate::Telling;
+pub(super) use self::held::Held;
 pub use self::outlet::Outlet;
 use self::outlet::{Job, Times};
 use super::secrets::Placeholders;
@@ -122,6 +124,8 @@ impl Host {
             return Err(HttpError::trap(HostLimit("more requests than `outgoing_calls_max`")));
         };
         self.outgoing_left = left;
+        // For the head of the answer. What the request held stays counted.
+        self.hold(self.fields_bytes_max()).map_err(HttpError::trap)?;
         interfaces::outgoing_handler::Host::handle(&mut self.http(), request, options)
     }
 }

@@ -49,14 +49,43 @@ pub fn declared(authority: &str, length: usize) -> String {
     Pending(pending).end()
 }
 
-/// Takes handles for header fields until there are none.
-pub fn hoard() -> ! {
-    let mut hoard = Vec::new();
+/// Takes handles of one kind, each for 16,000 bytes or more, until there are none.
+pub fn hoard(what: &str) -> ! {
+    let large = filled();
+    let (mut all, mut requests, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
     loop {
-        let fields = Fields::new();
-        fields.append("x", &[b'x'; 8_000]).expect("a field");
-        hoard.push(fields);
+        match what {
+            "fields" => all.push(filled()),
+            "clones" => all.push(large.clone()),
+            "authorities" => {
+                let request = OutgoingRequest::new(Fields::new());
+                request.set_authority(Some(&"a".repeat(LARGE_BYTES))).expect("an authority");
+                requests.push(request);
+            }
+            "bodies" => {
+                let request = OutgoingRequest::new(Fields::new());
+                bodies.push(request.body().expect("a body"));
+                requests.push(request);
+            }
+            _ => panic!("there is no `{what}`"),
+        }
     }
+}
+
+/// Puts as much behind handles, and lets go of it or puts other things in its place.
+pub fn let_go() {
+    let kept = filled();
+    for _ in 0..300 {
+        drop(filled());
+        drop(kept.clone());
+        kept.set("x", &[vec![b'y'; LARGE_BYTES]]).expect("a field");
+    }
+}
+
+fn filled() -> Fields {
+    let fields = Fields::new();
+    fields.append("x", &[b'x'; LARGE_BYTES]).expect("a field");
+    fields
 }
 
 /// Has one function carry so many bytes, there or back, so many times.
@@ -65,7 +94,7 @@ pub fn carry(function: &str, bytes: usize, times: usize) {
     let path = format!("/{text}");
     let fields = Fields::new();
     let request = OutgoingRequest::new(Fields::new());
-    if ["get back", "entries"].contains(&function) {
+    if ["get back", "entries", "clone"].contains(&function) {
         fields.append("x", &value).expect("a field");
     }
     let entries = [("x".to_owned(), value.clone())];
@@ -79,6 +108,7 @@ pub fn carry(function: &str, bytes: usize, times: usize) {
             "get" => assert!(fields.get(&text).is_empty()),
             "get back" => assert_eq!(fields.get("x").len(), 1),
             "entries" => assert_eq!(fields.entries().len(), 1),
+            "clone" => drop(fields.clone()),
             "delete" => drop(fields.delete(&text)),
             "set" => fields.set("x", &values).expect("a field"),
             "append" => Fields::new().append("x", &value).expect("a field"),
@@ -93,3 +123,5 @@ pub fn carry(function: &str, bytes: usize, times: usize) {
         }
     }
 }
+
+const LARGE_BYTES: usize = 16_000;

@@ -4,11 +4,15 @@
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource, WasmList, WasmStr};
-use wasmtime_wasi_http::p2::bindings::http::types::{self, HostFields, Method, Scheme};
-use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
-use wasmtime_wasi_http::p2::{HeaderError, HeaderResult};
-use wasmtime_wasi_http::{FieldMapError, WasiHttp, WasiHttpView as _};
+use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode, HostFields, Method, Scheme};
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
+use wasmtime_wasi_http::p2::types::{
+    HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+};
+use wasmtime_wasi_http::p2::{HeaderError, HeaderResult, HttpError};
+use wasmtime_wasi_http::{FieldMap, FieldMapError, WasiHttp, WasiHttpView as _};
 
+use super::held::{self, BODY_BYTES, FIELD_BYTES, MAP_BYTES};
 use crate::plugin::host::Host;
 
 type Call<'a> = StoreContextMut<'a, Host>;
@@ -16,6 +20,7 @@ type Entries = WasmList<(WasmStr, WasmList<u8>)>;
 type Pairs = Vec<(String, Vec<u8>)>;
 type Values = WasmList<WasmList<u8>>;
 type Request = Resource<HostOutgoingRequest>;
+type Answer = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
 
 /// Links all of it, then once more what carries bytes.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -27,6 +32,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     fields_asked_for(&mut instance)?;
     requests_set(&mut instance)?;
     requests_asked_for(&mut instance)?;
+    bodies_and_answers(&mut instance)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -34,12 +40,18 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 fn fields_put_in(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     linker.func_wrap("[static]fields.from-list", |mut call: Call<'_>, (entries,): (Entries,)| {
         let Some(entries) = read_entries(&mut call, &entries)? else { return told(Err(too_large())) };
-        told(call.data_mut().http().from_list(entries))
+        let host = call.data_mut();
+        let bytes = entries.iter().map(|(name, value)| name.len() + value.len() + FIELD_BYTES).sum::<usize>();
+        host.hold(MAP_BYTES + bytes)?;
+        told(host.http().from_list(entries))
     })?;
     linker.func_wrap("[method]fields.set", |mut call: Call<'_>, (fields, name, values): (_, WasmStr, Values)| {
         let Some(name) = read(&mut call, &name)? else { return told(Err(types::HeaderError::InvalidSyntax.into())) };
         let Some(values) = read_values(&mut call, &values)? else { return told(Err(too_large())) };
-        told(call.data_mut().http().set(fields, name, values))
+        let host = call.data_mut();
+        let bytes = values.iter().map(|value| value.len() + FIELD_BYTES).sum::<usize>();
+        host.hold(name.len() + bytes)?;
+        told(host.http().set(fields, name, values))
     })?;
     linker.func_wrap(
         "[method]fields.append",
@@ -53,9 +65,18 @@ fn fields_put_in(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> 
             let host = call.data_mut();
             host.carry(bytes);
             let Some(value) = value else { return told(Err(too_large())) };
+            host.hold(name.len() + value.len() + FIELD_BYTES)?;
             told(host.http().append(fields, name, value))
         },
-    )
+    )?;
+    linker.func_wrap("[method]fields.clone", |mut call: Call<'_>, (fields,): (Resource<FieldMap>,)| {
+        let host = call.data_mut();
+        let bytes = held::fields_bytes(host.http().table.get(&fields)?);
+        // It is copied when it is changed.
+        host.carry(bytes);
+        host.hold(bytes)?;
+        Ok((HostFields::clone(&mut host.http(), fields)?,))
+    })
 }
 
 fn fields_asked_for(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
@@ -86,7 +107,7 @@ fn requests_set(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     use types::HostOutgoingRequest as Requests;
 
     linker.func_wrap("[method]outgoing-request.set-method", |mut call: Call<'_>, (request, method): (_, Method)| {
-        if !call.data_mut().text(method_bytes(&method)) {
+        if !call.data_mut().text(method_bytes(&method))? {
             return Ok((Err(()),));
         }
         Ok((Requests::set_method(&mut call.data_mut().http(), request, method)?,))
@@ -94,7 +115,7 @@ fn requests_set(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         "[method]outgoing-request.set-scheme",
         |mut call: Call<'_>, (request, scheme): (_, Option<Scheme>)| {
-            if !call.data_mut().text(scheme.as_ref().map_or(0, scheme_bytes)) {
+            if !call.data_mut().text(scheme.as_ref().map_or(0, scheme_bytes))? {
                 return Ok((Err(()),));
             }
             Ok((Requests::set_scheme(&mut call.data_mut().http(), request, scheme)?,))
@@ -145,6 +166,43 @@ fn requests_asked_for(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result
     })
 }
 
+/// These carry nothing, but leave memory behind a handle.
+fn bodies_and_answers(linker: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
+    linker.func_wrap("[method]outgoing-request.body", |mut call: Call<'_>, (request,): (Request,)| {
+        let host = call.data_mut();
+        host.hold(BODY_BYTES)?;
+        Ok((types::HostOutgoingRequest::body(&mut host.http(), request)?,))
+    })?;
+    type Response = Resource<HostOutgoingResponse>;
+    linker.func_wrap("[method]outgoing-response.body", |mut call: Call<'_>, (response,): (Response,)| {
+        let host = call.data_mut();
+        host.hold(BODY_BYTES)?;
+        Ok((types::HostOutgoingResponse::body(&mut host.http(), response)?,))
+    })?;
+    type Finished = (Resource<HostOutgoingBody>, Option<Resource<FieldMap>>);
+    linker.func_wrap("[static]outgoing-body.finish", |mut call: Call<'_>, (body, trailers): Finished| {
+        let mut http = call.data_mut().http();
+        // They are not sent, and would be out of sight here.
+        if let Some(trailers) = trailers {
+            http.table.delete(trailers)?;
+        }
+        match types::HostOutgoingBody::finish(&mut http, body, None) {
+            Ok(()) => Ok((Ok(()),)),
+            Err(error) => Ok((Err(HttpError::downcast(error)?),)),
+        }
+    })?;
+    type Future = Resource<HostFutureIncomingResponse>;
+    linker.func_wrap("[method]future-incoming-response.get", |mut call: Call<'_>, (future,): (Future,)| {
+        let host = call.data_mut();
+        let answer: Answer = types::HostFutureIncomingResponse::get(&mut host.http(), future)?;
+        if let Some(Ok(Ok(response))) = &answer {
+            let bytes = held::fields_bytes(&host.http().table.get(response)?.headers);
+            host.hold(bytes)?;
+        }
+        Ok((answer,))
+    })
+}
+
 impl Host {
     /// The guest pays for what a call carries.
     fn carry(&mut self, bytes: usize) {
@@ -152,9 +210,13 @@ impl Host {
     }
 
     /// The same of a text that is to be kept, unless it is too long for that.
-    fn text(&mut self, bytes: usize) -> bool {
+    fn text(&mut self, bytes: usize) -> wasmtime::Result<bool> {
         self.carry(bytes);
-        bytes <= TEXT_BYTES_MAX
+        let fits = bytes <= TEXT_BYTES_MAX;
+        if fits {
+            self.hold(bytes)?;
+        }
+        Ok(fits)
     }
 }
 
@@ -170,7 +232,11 @@ fn read(call: &mut Call<'_>, text: &WasmStr) -> wasmtime::Result<Option<String>>
 /// Reads a part of a URL that is to be kept, if there is one; `None` where it is too long.
 fn read_optional(call: &mut Call<'_>, text: Option<&WasmStr>) -> wasmtime::Result<Option<Option<String>>> {
     let Some(text) = text else { return Ok(Some(None)) };
-    Ok(read(call, text)?.map(Some))
+    let read = read(call, text)?;
+    if let Some(read) = &read {
+        call.data_mut().hold(read.len())?;
+    }
+    Ok(read.map(Some))
 }
 
 /// Reads values, unless they are more than a map of fields may hold.
@@ -200,12 +266,12 @@ fn read_entries(call: &mut Call<'_>, entries: &Entries) -> wasmtime::Result<Opti
 }
 
 /// Bytes of a method that has no name here.
-fn method_bytes(method: &Method) -> usize {
+pub(super) fn method_bytes(method: &Method) -> usize {
     if let Method::Other(text) = method { text.len() } else { 0 }
 }
 
 /// Bytes of a scheme that has no name here.
-fn scheme_bytes(scheme: &Scheme) -> usize {
+pub(super) fn scheme_bytes(scheme: &Scheme) -> usize {
     if let Scheme::Other(text) = scheme { text.len() } else { 0 }
 }
 
