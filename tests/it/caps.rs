@@ -96,3 +96,34 @@ async fn one_plugin_does_not_take_all_memory() {
         assert_eq!(failures(&gateway, &["greedy"], 3, ["deadline", "memory"]).await, [held, 3.0 - held], "{percent}");
     }
 }
+
+/// What became of a call whose plugin takes handles of this kind, or lets go of them, of so much memory: its status, and
+/// whether there was too little.
+async fn hoarded(of: Option<&str>, memory_bytes_max: u64) -> (u16, bool) {
+    let upstream = Upstream::start();
+    let hoards = plugin("handles").function("attack").config(json!({ "of": of }));
+    let gateway = Gateway::with(api("orders").upstream(&upstream).pre(hoards))
+        .grant("handles", ["outgoing-http"])
+        .plugin("handles", "outgoing_http", json!({ "allow": ["http://a.test"] }))
+        .limits("handles", json!({ "fuel": 1_000_000_000, "deadline_ms": 20_000 }))
+        .set("/runtime/memory_bytes_max", memory_bytes_max)
+        .start()
+        .await;
+
+    let status = gateway.get("/orders/1").send().await.status();
+
+    let is_refused = gateway.metric("stile_plugin_call_failures_total", &[("kind", "memory")]) > 0.0;
+    assert_eq!(gateway.metric("stile_plugin_memory_refused_total", &[]) > 0.0, is_refused, "{of:?}");
+    gateway.metric_becomes("stile_plugin_memory_bytes", &[], 0.0).await;
+    (status, is_refused)
+}
+
+#[tokio::test]
+async fn what_is_behind_handles_is_memory_of_the_gateway() {
+    // The plugin's own memory is no more than two mebibytes; there are handles for four and more.
+    for of in ["fields", "clones", "authorities", "bodies"] {
+        assert_eq!(hoarded(Some(of), 64 << 20).await, (500, false), "{of}");
+        assert_eq!(hoarded(Some(of), 3 << 20).await, (500, true), "{of}");
+    }
+    assert_eq!(hoarded(None, 3 << 20).await, (200, false));
+}

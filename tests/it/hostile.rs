@@ -140,6 +140,35 @@ async fn what_host_calls_carry_costs_by_the_byte() {
     }
 }
 
+/// What a call costs that has this function of `wasi:http` carry 10,000 bytes 50 times.
+async fn carried(function: &str, price: u64) -> f64 {
+    let upstream = Upstream::start();
+    let carries =
+        plugin("field-names").function("attack").config(json!({ "function": function, "bytes": 10_000, "times": 50 }));
+    let limits = json!({ "fuel": 1_000_000_000, "deadline_ms": 20_000, "host_call_fuel_per_byte": price });
+    let gateway = Gateway::with(api("orders").upstream(&upstream).pre(carries))
+        .grant("field-names", ["outgoing-http"])
+        .plugin("field-names", "outgoing_http", json!({ "allow": ["http://a.test"] }))
+        .limits("field-names", limits)
+        .start()
+        .await;
+
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 200, "{function}");
+    gateway.metric("stile_plugin_call_fuel_sum", &[("api", "orders")])
+}
+
+#[tokio::test]
+async fn what_calls_of_wasi_http_carry_costs_by_the_byte() {
+    let there = ["has", "get", "delete", "set", "append", "from list"];
+    let there = there.into_iter().chain(["set authority", "set path", "set method", "set scheme"]);
+    for function in there.chain(["get back", "entries", "clone", "authority"]) {
+        let bytes = carried(function, 1).await - carried(function, 0).await;
+
+        // And what is around them.
+        assert!((500_000.0..550_000.0).contains(&bytes), "{function}: {bytes}");
+    }
+}
+
 // limit: plugin_limits.clock_grain_us
 #[tokio::test]
 async fn clocks_and_pauses_of_a_plugin_are_coarse() {

@@ -67,7 +67,7 @@ pub enum Reach {
     Public,
     /// Those of the Internet and of private networks.
     Private,
-    /// Those of this network.
+    /// Those of this network; special ones only where it is made of nothing else.
     Listed(IpNet),
 }
 
@@ -84,9 +84,16 @@ impl Reach {
             Self::Any => true,
             Self::Public => kind == AddressKind::Public,
             Self::Private => kind <= AddressKind::Private,
-            Self::Listed(network) => network.contains(&address) && kind != AddressKind::Never,
+            // Whoever lists a wide network does not think of the metadata service within.
+            Self::Listed(network) => network.contains(&address) && kind <= AddressKind::Private.max(kind_of(network)),
         }
     }
+}
+
+/// The kind that all addresses of a network have, as far as its ends tell; otherwise as if they were public.
+fn kind_of(network: &IpNet) -> AddressKind {
+    let (first, last) = (AddressKind::of(network.network()), AddressKind::of(network.broadcast()));
+    if first == last && first != AddressKind::Never { first } else { AddressKind::Public }
 }
 
 /// How far a request to this place may reach with such a list; `None` where the place is not listed.
@@ -143,7 +150,10 @@ impl Destination {
         let has_host = match (&self.host, &other.host) {
             (HostPattern::Any, HostPattern::Any | HostPattern::Below(_) | HostPattern::Name(_)) => true,
             (HostPattern::Below(parent), HostPattern::Name(name)) => is_below(name, parent),
-            (HostPattern::Network(network), HostPattern::Network(other)) => network.contains(other),
+            (HostPattern::Network(network), HostPattern::Network(other)) => {
+                network.contains(other)
+                    && (kind_of(other) != AddressKind::Special || kind_of(network) == kind_of(other))
+            }
             (ours, others) => ours == others,
         };
         let has_port = self.port.is_none_or(|port| other.port == Some(port));
@@ -419,9 +429,42 @@ mod tests {
                 "{address}"
             );
         }
-        let metadata = Reach::Listed("169.254.169.254/32".parse().unwrap());
-        assert!(admits(metadata, "169.254.169.254") && !admits(metadata, "169.254.169.253"));
-        assert!(!admits(Reach::Listed("0.0.0.0/0".parse().unwrap()), "0.0.0.0"));
+    }
+
+    #[test]
+    fn a_listed_network_reaches_special_addresses_only_where_it_is_made_of_them() {
+        for (network, address, expected) in [
+            ("10.0.0.0/8", "10.1.2.3", true),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("0.0.0.0/0", "127.0.0.1", true),
+            ("0.0.0.0/0", "169.254.169.254", false),
+            ("0.0.0.0/0", "0.0.0.0", false),
+            ("0.0.0.0/32", "0.0.0.0", false),
+            ("160.0.0.0/3", "169.254.169.254", false),
+            ("169.254.0.0/15", "169.254.169.254", false),
+            ("169.254.0.0/16", "169.254.169.254", true),
+            ("169.254.169.254/32", "169.254.169.254", true),
+            ("169.254.169.254/32", "169.254.169.253", false),
+            ("100.64.0.0/10", "100.64.0.1", true),
+            ("100.64.0.0/10", "100.100.100.200", false),
+            ("100.100.100.200/31", "100.100.100.200", false),
+            ("100.100.100.200/32", "100.100.100.200", true),
+            ("168.63.0.0/16", "168.63.129.16", false),
+            ("198.18.0.0/15", "198.18.0.1", true),
+            ("::/0", "2606:4700::1111", true),
+            ("::/0", "fe80::1", false),
+            ("::/0", "::ffff:169.254.169.254", false),
+            ("::ffff:0:0/96", "::ffff:169.254.169.254", false),
+            ("::ffff:169.254.0.0/112", "::ffff:169.254.169.254", true),
+            ("fd00::/8", "fd00::1", true),
+            ("fd00::/8", "fd00:ec2::254", false),
+            ("fd00:ec2::254/128", "fd00:ec2::254", true),
+            ("fe80::/10", "fe80::1", true),
+            ("fe80::/64", "fe80::1", true),
+        ] {
+            let reach = Reach::Listed(network.parse().unwrap());
+            assert_eq!(reach.admits(address.parse().unwrap()), expected, "{address} of {network}");
+        }
     }
 
     #[track_caller]
@@ -445,6 +488,11 @@ mod tests {
         check_covers("http://10.0.0.0/8", "http://10.0.0.7", true);
         check_covers("http://10.0.0.7", "http://10.0.0.0/8", false);
         check_covers("http://*", "http://10.0.0.7", false);
+        check_covers("http://0.0.0.0/0", "http://10.0.0.0/8", true);
+        check_covers("http://0.0.0.0/0", "http://169.254.169.254", false);
+        check_covers("http://[fd00::]/8", "http://[fd00:ec2::254]", false);
+        check_covers("http://169.254.0.0/16", "http://169.254.169.254", true);
+        check_covers("http://169.254.169.254", "http://169.254.169.254", true);
     }
 
     #[test]

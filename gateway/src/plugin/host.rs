@@ -68,6 +68,7 @@ pub struct Host {
     wasi: Option<Box<wasi::Wasi>>,
     output: Option<Output>,
     http: Option<Box<http::Http>>,
+    held: http::Held,
     outlet: Option<Outlet>,
     loopback: Option<Loopback>,
     /// The request that a call is for, where the plugin may make others of it.
@@ -110,6 +111,7 @@ impl Host {
             wasi: None,
             output: None,
             http: None,
+            held: http::Held::default(),
             outlet: None,
             loopback: None,
             cause: None,

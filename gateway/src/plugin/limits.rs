@@ -1,11 +1,11 @@
-//! How much memory guests may take: each its own limit, and all together one budget.
+//! How much memory guests may take, their own and what they hold of the gateway's: each its limit, and all together one budget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
-/// Linear memory of all guests of the process, or of those of one plugin.
+/// Memory of all guests of the process, or of those of one plugin.
 #[derive(Debug)]
 pub struct MemoryBudget {
     used: AtomicU64,
@@ -95,9 +95,22 @@ impl Limiter {
         }
     }
 
-    /// Bytes of linear memory that the instance has.
+    /// Bytes that the instance has taken: its linear memory, and what it holds of the gateway's.
     pub fn memory_bytes(&self) -> u64 {
         self.taken
+    }
+
+    /// Takes so much memory, if the limit and the budget have it. It goes back with the instance.
+    pub fn take(&mut self, bytes: u64) -> bool {
+        let is_allowed = self.taken.saturating_add(bytes) <= self.memory_bytes_max;
+        let fits = is_allowed && self.budget.take(bytes);
+        if fits {
+            self.taken += bytes;
+        } else {
+            self.was_refused = true;
+            self.was_refused_by_budget |= is_allowed;
+        }
+        fits
     }
 
     /// Whether the guest was refused memory or table elements: if its call then fails, that is why.
@@ -113,16 +126,7 @@ impl Limiter {
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        let is_allowed = self.taken.saturating_add(more) <= self.memory_bytes_max;
-        let fits = is_allowed && self.budget.take(more);
-        if fits {
-            self.taken += more;
-        } else {
-            self.was_refused = true;
-            self.was_refused_by_budget |= is_allowed;
-        }
-        Ok(fits)
+        Ok(self.take(desired.saturating_sub(current) as u64))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {

@@ -5,7 +5,9 @@
 
 mod body;
 mod gate;
+mod held;
 mod outlet;
+mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +20,13 @@ use wasmtime_wasi_http::p2::bindings::http as interfaces;
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::p2::{HttpError, HttpResult};
 use wasmtime_wasi_http::{
-    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
 pub use self::gate::Gate;
 pub(super) use self::gate::Refused;
 use self::gate::Telling;
+pub(super) use self::held::Held;
 pub use self::outlet::Outlet;
 use self::outlet::{Job, Times};
 use super::secrets::Placeholders;
@@ -49,10 +51,9 @@ pub(super) struct Sender {
 }
 
 impl Http {
-    fn new(identity: Option<Arc<Identity>>, outlet: Option<Outlet>, header_bytes_max: u32) -> Self {
+    fn new(identity: Option<Arc<Identity>>, outlet: Option<Outlet>, fields_bytes_max: usize) -> Self {
         let mut context = WasiHttpCtx::new();
-        let bytes = usize::try_from(header_bytes_max).unwrap_or(usize::MAX);
-        context.set_field_size_limit(bytes.saturating_add(FIELDS_SPARE_BYTES));
+        context.set_field_size_limit(fields_bytes_max);
         let placeholders = Placeholders::default();
         Self { context, sender: Sender { identity, outlet, placeholders, is_open: false, call: None } }
     }
@@ -67,18 +68,23 @@ impl Http {
 impl Host {
     /// The instance's way out.
     pub(super) fn sender(&mut self) -> &mut Sender {
+        let bytes_max = self.fields_bytes_max();
         let (identity, outlet) = (&self.identity, &self.outlet);
-        let bytes_max = self.limits.outgoing_header_bytes_max;
         let http = self.http.get_or_insert_with(|| Box::new(Http::new(identity.clone(), outlet.clone(), bytes_max)));
         http.sender.is_open = self.is_open;
         &mut http.sender
+    }
+
+    /// Of one map of header fields, with what the map takes.
+    fn fields_bytes_max(&self) -> usize {
+        let bytes = usize::try_from(self.limits.outgoing_header_bytes_max).unwrap_or(usize::MAX);
+        bytes.saturating_add(FIELDS_SPARE_BYTES)
     }
 }
 
 /// Links `wasi:http/types` and `wasi:http/outgoing-handler`.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    let options = interfaces::types::LinkOptions::default();
-    interfaces::types::add_to_linker::<Host, WasiHttp>(linker, &options, Host::http)?;
+    types::add_to_linker(linker)?;
     // By hand: the generated way needs all of `types` on what counts the calls.
     let mut handler = linker.instance(OUTGOING_HANDLER)?;
     handler.func_wrap("handle", |mut store: StoreContextMut<'_, Host>, (request, options): Handled| {
@@ -94,8 +100,8 @@ type Handled = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>)
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.sender();
+        let bytes_max = self.fields_bytes_max();
         let (identity, outlet) = (&self.identity, &self.outlet);
-        let bytes_max = self.limits.outgoing_header_bytes_max;
         let http = self.http.get_or_insert_with(|| Box::new(Http::new(identity.clone(), outlet.clone(), bytes_max)));
         let Http { context, sender } = &mut **http;
         let table = wasi::table(&mut self.wasi, &mut self.output, &self.limits);
@@ -118,6 +124,8 @@ impl Host {
             return Err(HttpError::trap(HostLimit("more requests than `outgoing_calls_max`")));
         };
         self.outgoing_left = left;
+        // For the head of the answer. What the request held stays counted.
+        self.hold(self.fields_bytes_max()).map_err(HttpError::trap)?;
         interfaces::outgoing_handler::Host::handle(&mut self.http(), request, options)
     }
 }

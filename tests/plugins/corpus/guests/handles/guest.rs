@@ -4,12 +4,19 @@
 
 use stile_sdk::prelude::*;
 
-struct Handles;
+#[config]
+struct Handles {
+    /// Of what; without it, they are let go of.
+    of: Option<String>,
+}
 
-#[plugin(capabilities(outgoing_http = "to have them"))]
+#[plugin(config = Self, capabilities(outgoing_http = "to have them"))]
 impl Handles {
     #[pre]
-    fn attack() {
-        by_hand::hoard()
+    fn attack(&self) {
+        match &self.of {
+            Some(of) => by_hand::hoard(of),
+            None => by_hand::let_go(),
+        }
     }
 }
