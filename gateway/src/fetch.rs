@@ -91,6 +91,8 @@ pub struct FetchNumbers {
     pub unchanged: AtomicU64,
     /// Files that were kept, for which nobody was asked.
     pub kept: AtomicU64,
+    /// Fetches that were tried again, though nobody asked for it.
+    pub retried: AtomicU64,
     failed: [AtomicU64; Kind::ALL.len()],
 }
 
@@ -107,6 +109,14 @@ impl Kind {
             Self::Time => "time",
             Self::Bytes => "bytes",
             Self::Redirect => "redirect",
+        }
+    }
+
+    /// Whether it may be over soon, without anybody mending what is named or what is there.
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::Away | Self::Status | Self::Time => true,
+            Self::Invalid | Self::Bytes | Self::Redirect => false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Plugins whose file is elsewhere: behind a URL, or in a registry. Nothing is fetched twice, and who is away takes nothing down.
 
+mod again;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -7,15 +7,17 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use stile::model::digest::Digest;
 
+use crate::definition::put;
+use crate::redis::free_port;
 use crate::{Call, Folder, Reply, SelfSigned};
 
-/// A running registry; it is killed when it is dropped.
+/// A registry; it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Registry {
-    process: Child,
+    process: Option<Child>,
     address: SocketAddr,
     tls: Option<SelfSigned>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Registry {
@@ -32,18 +34,29 @@ impl Registry {
     }
 
     fn with(tls: Option<SelfSigned>) -> Self {
-        let folder = Folder::new();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let mut http = json!({ "addr": "127.0.0.1:0", "secret": "of tests" });
-        if let Some(tls) = &tls {
-            tls.write(folder.path());
-            let tls = json!({ "certificate": path("cert.pem"), "key": path("key.pem") });
-            http.as_object_mut().expect("it is one").insert("tls".to_owned(), tls);
+        // Somebody else may take the port first.
+        for _ in 0..10 {
+            let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            let mut registry = Self { process: None, address, tls: tls.clone(), folder: Folder::new() };
+            if registry.run() {
+                return registry;
+            }
+        }
+        panic!("docker-registry does not start");
+    }
+
+    /// Starts it, on the same port and folder as before; whether it listens.
+    pub fn run(&mut self) -> bool {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let mut http = json!({ "addr": self.address.to_string(), "secret": "of tests" });
+        if let Some(tls) = &self.tls {
+            tls.write(self.folder.path());
+            put(&mut http, "/tls", json!({ "certificate": path("cert.pem"), "key": path("key.pem") }));
         }
         let storage = json!({ "filesystem": { "rootdirectory": path("data") } });
         // JSON is YAML.
         let config = json!({ "version": 0.1, "storage": storage, "http": http }).to_string();
-        let config = folder.write("config.yml", config);
+        let config = self.folder.write("config.yml", config);
         let mut process = Command::new("docker-registry")
             .arg("serve")
             .arg(config)
@@ -52,14 +65,13 @@ impl Registry {
             .stderr(Stdio::piped())
             .spawn()
             .expect("docker-registry is installed");
-        let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| {
-            let (_, rest) = line.split_once("listening on ")?;
-            rest.split([',', '"']).next()?.parse().ok()
-        });
+        let output = process.stderr.take().expect("it is piped");
+        self.process = Some(process);
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let listens = lines.any(|line| line.contains("listening on "));
         // It must not be stopped by a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address: address.expect("it listens"), tls, _folder: folder }
+        listens
     }
 
     /// How a definition names something in it.
@@ -93,8 +105,10 @@ impl Registry {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 
     async fn upload(&self, repository: &str, content: &[u8], kind: &str) -> Value {

@@ -238,6 +238,10 @@ pub struct FetchSettings {
     pub cache_age_max: Duration,
     /// Certificate authorities in PEM; the system's where there is none.
     pub ca_file: Option<PathBuf>,
+    /// After a fetch that failed: how long until it is tried again. Twice as long after each that fails too.
+    pub retry_pause_min: Duration,
+    /// The longest of these pauses.
+    pub retry_pause_max: Duration,
 }
 
 impl Default for FetchSettings {
@@ -248,6 +252,8 @@ impl Default for FetchSettings {
             cache_bytes_max: 1 << 30,
             cache_age_max: Duration::from_secs(30 * 86_400),
             ca_file: None,
+            retry_pause_min: Duration::from_secs(1),
+            retry_pause_max: Duration::from_secs(300),
         }
     }
 }

@@ -188,12 +188,19 @@ fn fetch(raw: &raw::Fetch, place: &Place, report: &mut Report) -> Option<FetchSe
         Some(file) => Some(existing(file, &place.key("ca_file"), "file of certificate authorities", report)?),
         None => None,
     };
+    if raw.retry_pause_min_ms > raw.retry_pause_max_ms {
+        let message = format!("`retry_pause_min_ms` ({}) is above `retry_pause_max_ms`", raw.retry_pause_min_ms);
+        report.error(place, message, "lower it, or raise `retry_pause_max_ms`");
+        return None;
+    }
     Some(FetchSettings {
         time_max: Duration::from_millis(raw.time_max_ms),
         redirects_max: raw.redirects_max,
         cache_bytes_max: raw.cache_bytes_max,
         cache_age_max: Duration::from_millis(raw.cache_age_max_ms),
         ca_file,
+        retry_pause_min: Duration::from_millis(raw.retry_pause_min_ms),
+        retry_pause_max: Duration::from_millis(raw.retry_pause_max_ms),
     })
 }
 

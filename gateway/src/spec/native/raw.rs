@@ -296,6 +296,13 @@ pub(super) struct Fetch {
     pub(super) cache_age_max_ms: u64,
     /// Certificate authorities in PEM. Default: the system's.
     pub(super) ca_file: Option<String>,
+    /// After a fetch that failed: how long until it is tried again, without anybody asking; twice as long after each that fails
+    /// too.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) retry_pause_min_ms: u64,
+    /// The longest of these pauses.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub(super) retry_pause_max_ms: u64,
 }
 
 impl Default for Fetch {
@@ -307,6 +314,8 @@ impl Default for Fetch {
             cache_bytes_max: fetch.cache_bytes_max,
             cache_age_max_ms: millis(fetch.cache_age_max),
             ca_file: None,
+            retry_pause_min_ms: millis(fetch.retry_pause_min),
+            retry_pause_max_ms: millis(fetch.retry_pause_max),
         }
     }
 }
