@@ -1,5 +1,6 @@
 //! Plugins whose file is elsewhere: behind a URL, or in a registry. Nothing is fetched twice, and who is away takes nothing down.
 
+mod accounts;
 mod again;
 
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ async fn reload(gateway: &Gateway) -> Value {
 
 /// What came of all fetches so far, but for nothing.
 fn fetches(gateway: &Gateway) -> String {
-    let outcomes = ["fetched", "unchanged", "kept", "away", "status", "invalid", "time", "bytes", "redirect"];
+    let outcomes = ["fetched", "unchanged", "kept", "away", "status", "denied", "invalid", "time", "bytes", "redirect"];
     let count = |outcome: &str| gateway.metric("stile_plugin_fetches_total", &[("outcome", outcome)]);
     let counts = outcomes.iter().map(|outcome| (outcome, count(outcome))).filter(|(_, count)| *count > 0.0);
     counts.map(|(outcome, count)| format!("{outcome} {count}")).collect::<Vec<_>>().join(", ")

@@ -11,12 +11,18 @@ use crate::definition::put;
 use crate::redis::free_port;
 use crate::{Call, Folder, Reply, SelfSigned};
 
+/// Name and password of a registry that wants them.
+pub const ACCOUNT: (&str, &str) = ("robot", "a password of tests");
+/// Of the password, with the least cost.
+const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuuf6jy9oofv/1FTtdWDUJPpjhojBhQQ.S";
+
 /// A registry; it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Registry {
     process: Option<Child>,
     address: SocketAddr,
     tls: Option<SelfSigned>,
+    is_closed: bool,
     folder: Folder,
 }
 
@@ -24,20 +30,26 @@ impl Registry {
     /// One that speaks cleartext.
     #[must_use]
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(None, false)
     }
 
     /// One that speaks TLS.
     #[must_use]
     pub fn with_tls(tls: &SelfSigned) -> Self {
-        Self::with(Some(tls.clone()))
+        Self::with(Some(tls.clone()), false)
     }
 
-    fn with(tls: Option<SelfSigned>) -> Self {
+    /// One that wants the name and the password of [`ACCOUNT`].
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::with(None, true)
+    }
+
+    fn with(tls: Option<SelfSigned>, is_closed: bool) -> Self {
         // Somebody else may take the port first.
         for _ in 0..10 {
             let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            let mut registry = Self { process: None, address, tls: tls.clone(), folder: Folder::new() };
+            let mut registry = Self { process: None, address, tls: tls.clone(), is_closed, folder: Folder::new() };
             if registry.run() {
                 return registry;
             }
@@ -54,9 +66,13 @@ impl Registry {
             put(&mut http, "/tls", json!({ "certificate": path("cert.pem"), "key": path("key.pem") }));
         }
         let storage = json!({ "filesystem": { "rootdirectory": path("data") } });
+        let mut config = json!({ "version": 0.1, "storage": storage, "http": http });
+        if self.is_closed {
+            let file = self.folder.write("htpasswd", format!("{}:{BCRYPT}\n", ACCOUNT.0));
+            put(&mut config, "/auth", json!({ "htpasswd": { "realm": "tests", "path": file } }));
+        }
         // JSON is YAML.
-        let config = json!({ "version": 0.1, "storage": storage, "http": http }).to_string();
-        let config = self.folder.write("config.yml", config);
+        let config = self.folder.write("config.yml", config.to_string());
         let mut process = Command::new("docker-registry")
             .arg("serve")
             .arg(config)
@@ -124,7 +140,8 @@ impl Registry {
     }
 
     fn call(&self, method: &str, path: &str) -> Call {
-        Call::new(self.address, self.tls.clone(), method, path)
+        let call = Call::new(self.address, self.tls.clone(), method, path);
+        if self.is_closed { call.header("authorization", basic(ACCOUNT)) } else { call }
     }
 }
 
@@ -132,4 +149,11 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What stands in `Authorization` for a name and a password.
+#[must_use]
+pub fn basic((name, password): (&str, &str)) -> String {
+    use base64::Engine as _;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}")))
 }

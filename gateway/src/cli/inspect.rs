@@ -186,6 +186,7 @@ fn bare_gateway() -> Gateway {
         limits: ServerLimits::default(),
         runtime: Runtime { instances_max: Some(INSTANCES), ..Runtime::default() },
         fetch: FetchSettings::default(),
+        accounts: Vec::new(),
         log: Log { format: LogFormat::Auto, filter: "warn".to_owned(), access: crate::model::gateway::AccessLog::Off },
         analytics: AnalyticsSink { target: AnalyticsTarget::Off, queue_max: 1, batch_max: 1 },
         plugins: Vec::new(),

@@ -9,6 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::client::{Client, Reply, Wanted};
+use super::login::Login;
 use super::{FetchError, Fetched, Inner, Kind};
 use crate::model::digest::Digest;
 use crate::model::plugin::PluginSpec;
@@ -33,21 +34,23 @@ struct Layer {
     annotations: BTreeMap<String, String>,
 }
 
-/// Who is asked, and the token that it wants once it has said so.
+/// Who is asked, and what it wants to be told once it has said so.
 struct Asking<'c, 's> {
     client: &'c Client<'s>,
+    login: Login<'c>,
     image: &'c Image,
-    token: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Inner {
     pub(super) async fn ask_registry(
         &self,
         client: &Client<'_>,
+        login: Login<'_>,
         image: &Image,
         spec: &PluginSpec,
     ) -> Result<Fetched, FetchError> {
-        let mut asking = Asking { client, image, token: None };
+        let mut asking = Asking { client, login, image, authorization: None };
         let manifest = self.manifest(&mut asking).await?;
         let manifest: Manifest = serde_json::from_slice(&manifest)
             .map_err(|error| FetchError::invalid(format!("its manifest cannot be read: {error}")))?;
@@ -127,36 +130,51 @@ impl Manifest {
 impl Asking<'_, '_> {
     async fn get(&mut self, kind: &str, which: &str, headers: HeaderMap, bytes_max: u64) -> Result<Reply, FetchError> {
         let url = self.image.location(kind, which).ok_or_else(|| FetchError::invalid("it has no URL"))?;
-        let reply = self.send(&url, &headers, bytes_max).await?;
-        if reply.status != StatusCode::UNAUTHORIZED || self.token.is_some() {
-            return reply.good();
+        let mut reply = self.send(&url, &headers, bytes_max).await?;
+        if reply.status == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
+            let authorization = self.authorization(&reply).await;
+            self.authorization = Some(authorization.map_err(|error| self.login.explained(error))?);
+            reply = self.send(&url, &headers, bytes_max).await?;
         }
-        let challenge = reply.headers.get(WWW_AUTHENTICATE).and_then(|challenge| challenge.to_str().ok());
-        let challenge = challenge.and_then(Challenge::parse).ok_or_else(|| reply.refused())?;
-        self.token = Some(self.token(&challenge).await?);
-        self.send(&url, &headers, bytes_max).await.and_then(Reply::good)
+        reply.good().map_err(|error| self.login.explained(error))
+    }
+
+    /// What opens the door, by what the registry says that it wants.
+    async fn authorization(&mut self, reply: &Reply) -> Result<HeaderValue, FetchError> {
+        let challenges = reply.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
+        let mut wants_password = false;
+        for challenge in challenges {
+            match Challenge::parse(challenge) {
+                Some(Challenge::Bearer { realm, service }) => return self.token(realm, service).await,
+                Some(Challenge::Basic) => wants_password = true,
+                None => {}
+            }
+        }
+        self.login.basic().filter(|_| wants_password).ok_or_else(|| reply.refused())
     }
 
     async fn send(&self, url: &Location, headers: &HeaderMap, bytes_max: u64) -> Result<Reply, FetchError> {
         let mut headers = headers.clone();
-        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
+        headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
         self.client.get(Wanted { url, headers, bytes_max }).await
     }
 
-    /// Gets the token that lets anybody in.
-    async fn token(&self, challenge: &Challenge<'_>) -> Result<HeaderValue, FetchError> {
+    /// Gets a token: the account's where there is one, and otherwise one that lets anybody in.
+    async fn token(&mut self, realm: &str, service: Option<&str>) -> Result<HeaderValue, FetchError> {
         let registry = &self.image.registry;
-        let realm = Location::parse(challenge.realm).ok().filter(|realm| realm.origin.tls || !registry.tls);
+        let realm = Location::parse(realm).ok().filter(|realm| realm.origin.tls || !registry.tls);
         let realm = realm.ok_or_else(|| FetchError::invalid("the registry names no good place for tokens"))?;
         let pull = format!("repository:{}:pull", self.image.repository);
         let mut query = format!("scope={}", encoded(&pull));
-        if let Some(service) = challenge.service {
+        if let Some(service) = service {
             query.push_str(&format!("&service={}", encoded(service)));
         }
         let separator = if realm.target.query().is_some() { '&' } else { '?' };
         let url = realm.at(&format!("{}{separator}{query}", realm.target));
         let url = url.ok_or_else(|| FetchError::invalid("the registry names no good place for tokens"))?;
-        let wanted = Wanted { url: &url, headers: HeaderMap::new(), bytes_max: TOKEN_BYTES_MAX };
+        let basic = self.login.basic_for_tokens(&url.origin);
+        let headers = basic.map(|basic| (AUTHORIZATION, basic)).into_iter().collect();
+        let wanted = Wanted { url: &url, headers, bytes_max: TOKEN_BYTES_MAX };
         let reply = self.client.get(wanted).await.and_then(Reply::good);
         let reply = reply.map_err(|error| FetchError::new(error.kind, format!("no token: {error}")))?;
         let token: Token = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -174,15 +192,21 @@ struct Token {
     access_token: Option<String>,
 }
 
-/// `Bearer realm="…",service="…"`.
-struct Challenge<'t> {
-    realm: &'t str,
-    service: Option<&'t str>,
+/// What a registry wants to be told.
+#[derive(Debug, PartialEq, Eq)]
+enum Challenge<'t> {
+    /// A token of another place: `Bearer realm="…",service="…"`.
+    Bearer { realm: &'t str, service: Option<&'t str> },
+    /// Name and password.
+    Basic,
 }
 
 impl<'t> Challenge<'t> {
     fn parse(text: &'t str) -> Option<Self> {
-        let (scheme, mut rest) = text.split_once(' ')?;
+        let (scheme, mut rest) = text.split_once(' ').unwrap_or((text, ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
@@ -196,7 +220,7 @@ impl<'t> Challenge<'t> {
             }
             rest = more;
         }
-        Some(Self { realm: realm?, service })
+        Some(Self::Bearer { realm: realm?, service })
     }
 }
 
@@ -224,12 +248,15 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let parsed = |text| Challenge::parse(text).map(|of| (of.realm, of.service));
+        let bearer = |realm, service| Some(Challenge::Bearer { realm, service });
         let text = "Bearer realm=\"https://auth.test/token\",service=\"registry.test\",scope=\"repository:a/b:pull\"";
-        assert_eq!(parsed(text), Some(("https://auth.test/token", Some("registry.test"))));
-        assert_eq!(parsed("bearer realm=\"https://a\""), Some(("https://a", None)));
-        for text in ["", "Basic realm=\"x\"", "Bearer", "Bearer realm=", "Bearer realm=\"x", "Bearer service=\"x\""] {
-            assert_eq!(parsed(text), None, "{text}");
+        assert_eq!(Challenge::parse(text), bearer("https://auth.test/token", Some("registry.test")));
+        assert_eq!(Challenge::parse("bearer realm=\"https://a\""), bearer("https://a", None));
+        for text in ["Basic realm=\"x\"", "basic"] {
+            assert_eq!(Challenge::parse(text), Some(Challenge::Basic), "{text}");
+        }
+        for text in ["", "Digest realm=\"x\"", "Bearer", "Bearer realm=", "Bearer realm=\"x", "Bearer service=\"x\""] {
+            assert_eq!(Challenge::parse(text), None, "{text}");
         }
     }
 

@@ -357,6 +357,7 @@ impl State {
                 self.gateway = gateway;
                 self.warnings = warnings.iter().map(ToString::to_string).collect();
                 self.refused.clear();
+                self.fetcher.set_accounts(&self.gateway.accounts);
                 Ok(())
             }
             Err(problems) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::account::Account;
 use super::api::Api;
 use super::id::ApiId;
 use super::outgoing::Destination;
@@ -38,6 +39,8 @@ pub struct Gateway {
     pub runtime: Runtime,
     /// How plugins are fetched that are elsewhere.
     pub fetch: FetchSettings,
+    /// Who it is to the servers that have them, each once.
+    pub accounts: Vec<Account>,
     /// What is logged.
     pub log: Log,
     /// Where analytics records go.
