@@ -6,6 +6,7 @@
 mod cache;
 mod client;
 mod login;
+mod manifest;
 mod registry;
 
 use std::cell::RefCell;

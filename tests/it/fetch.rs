@@ -128,6 +128,35 @@ async fn a_registry_has_the_signature_as_an_annotation() {
 }
 
 #[tokio::test]
+async fn of_an_index_the_manifest_for_components_is_taken() {
+    let (upstream, registry) = (Upstream::start(), Registry::start());
+    let first = registry.push("swap", "1", &version(1), json!({})).await;
+    let second = registry.push("swap", "2", &version(2), json!({})).await;
+    let platform = |os: &str, architecture: &str| json!({ "os": os, "architecture": architecture });
+    let alone = [(&*first, Value::Null)];
+    let of_wasm = [(&*first, platform("linux", "amd64")), (&*second, platform("wasip2", "wasm"))];
+    let kept = Folder::new();
+    for (kind, manifests, expected) in [
+        ("application/vnd.oci.image.index.v1+json", &alone[..], "1"),
+        ("application/vnd.oci.image.index.v1+json", &of_wasm, "2"),
+        ("application/vnd.docker.distribution.manifest.list.v2+json", &of_wasm, "2"),
+    ] {
+        let digest = registry.push_index("swap", "all", kind, manifests).await;
+        for image in ["swap:all".to_owned(), format!("swap@sha256:{digest}")] {
+            let gateway = fetching(&upstream, &registry.names(&image), &kept).start().await;
+            assert_eq!(gateway.get("/swap/").send().await.text(), expected, "{kind} {image}");
+        }
+    }
+
+    let unclear = [(&*first, platform("linux", "amd64")), (&*second, platform("linux", "arm64"))];
+    registry.push_index("swap", "unclear", "application/vnd.oci.image.index.v1+json", &unclear).await;
+    let gateway = fetching(&upstream, &registry.names("swap:unclear"), &kept).try_start().await.expect("it starts");
+    let listed = format!("sha256:{first} (linux/amd64), sha256:{second} (linux/arm64)");
+    assert!(gateway.problems().contains(&listed), "{}", gateway.problems());
+    assert_eq!(fetches(&gateway), "invalid 1");
+}
+
+#[tokio::test]
 async fn a_file_behind_a_url_is_fetched_again_when_its_tag_is_another_one() {
     let (upstream, kept, files, key) = (Upstream::start(), Folder::new(), Files::default(), SigningKey::new());
     files.put(version(1), key.sign(version(1)));

@@ -13,6 +13,7 @@ use crate::{Call, Folder, Reply, SelfSigned};
 
 /// Name and password of a registry that wants them.
 pub const ACCOUNT: (&str, &str) = ("robot", "a password of tests");
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Of the password, with the least cost.
 const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuuf6jy9oofv/1FTtdWDUJPpjhojBhQQ.S";
 
@@ -104,14 +105,31 @@ impl Registry {
         format!("{scheme}://localhost:{port}/v2/{repository}/blobs/sha256:{digest}")
     }
 
+    /// Puts an index there, of manifests of the same repository, each by its digest and for a platform if need be.
+    pub async fn push_index(&self, repository: &str, tag: &str, kind: &str, manifests: &[(&str, Value)]) -> String {
+        let entries: Vec<Value> = (manifests.iter())
+            .map(|(digest, platform)| {
+                let mut entry = json!({ "mediaType": MANIFEST, "digest": format!("sha256:{digest}"), "size": 0 });
+                if !platform.is_null() {
+                    put(&mut entry, "/platform", platform.clone());
+                }
+                entry
+            })
+            .collect();
+        self.put(repository, tag, kind, &json!({ "schemaVersion": 2, "mediaType": kind, "manifests": entries })).await
+    }
+
     /// Puts a component there, with these annotations; gives the digest of its manifest.
     pub async fn push(&self, repository: &str, tag: &str, component: &[u8], annotations: Value) -> String {
         let config = self.upload(repository, b"{}", "application/vnd.oci.empty.v1+json").await;
         let layer = self.upload(repository, component, "application/wasm").await;
-        let kind = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer], "annotations": annotations,
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "annotations": annotations,
         });
+        self.put(repository, tag, MANIFEST, &manifest).await
+    }
+
+    async fn put(&self, repository: &str, tag: &str, kind: &str, manifest: &Value) -> String {
         let manifest = manifest.to_string();
         let put = self.call("PUT", &format!("/v2/{repository}/manifests/{tag}")).header("content-type", kind);
         let reply = put.body(manifest.clone()).send().await;

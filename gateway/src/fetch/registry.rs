@@ -1,6 +1,6 @@
-//! Components in registries, by version 2 of the OCI's distribution specification: a manifest, and its one layer.
+//! Components in registries, by version 2 of the OCI's distribution specification: a manifest, maybe by way of an index, and its
+//! one layer.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
@@ -10,29 +10,11 @@ use serde::Deserialize;
 
 use super::client::{Client, Reply, Wanted};
 use super::login::Login;
+use super::manifest::{MANIFESTS, Manifest};
 use super::{FetchError, Fetched, Inner, Kind};
 use crate::model::digest::Digest;
 use crate::model::plugin::PluginSpec;
 use crate::model::source::{Image, Location, Reference};
-
-/// What of a manifest matters here.
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    layers: Vec<Layer>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    media_type: String,
-    digest: String,
-    size: u64,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
 
 /// Who is asked, and what it wants to be told once it has said so.
 struct Asking<'c, 's> {
@@ -51,9 +33,10 @@ impl Inner {
         spec: &PluginSpec,
     ) -> Result<Fetched, FetchError> {
         let mut asking = Asking { client, login, image, authorization: None };
-        let manifest = self.manifest(&mut asking).await?;
-        let manifest: Manifest = serde_json::from_slice(&manifest)
-            .map_err(|error| FetchError::invalid(format!("its manifest cannot be read: {error}")))?;
+        let mut manifest = self.manifest(&mut asking, &image.reference).await?;
+        if let Some(chosen) = manifest.chosen()? {
+            manifest = self.manifest(&mut asking, &Reference::Digest(chosen)).await?;
+        }
         let layer = manifest.component()?;
         let digest = Digest::parse(&layer.digest).filter(|_| layer.digest.starts_with("sha256:"));
         let digest = digest.ok_or_else(|| FetchError::invalid("its layer has no sha256"))?;
@@ -81,20 +64,19 @@ impl Inner {
                 reply.body
             }
         };
-        let annotation = layer.annotations.get(SIGNATURE).or_else(|| manifest.annotations.get(SIGNATURE));
-        let signature = annotation.map(|signature| signature.clone().into_bytes());
+        let signature = manifest.signature(layer).map(|signature| signature.as_bytes().to_vec());
         self.remember(spec, &digest, None, signature.as_deref());
         Ok(Fetched { content, signature, stale: None })
     }
 
-    /// The manifest. One that is named by its digest is kept like a file.
-    async fn manifest(&self, asking: &mut Asking<'_, '_>) -> Result<Vec<u8>, FetchError> {
-        let (name, expected) = match &asking.image.reference {
+    /// A manifest. One that is named by its digest is kept like a file.
+    async fn manifest(&self, asking: &mut Asking<'_, '_>, which: &Reference) -> Result<Manifest, FetchError> {
+        let (name, expected) = match which {
             Reference::Tag(tag) => (tag.clone(), None),
             Reference::Digest(digest) => (format!("sha256:{}", digest.hex()), Some(*digest)),
         };
         if let Some(kept) = expected.and_then(|digest| self.content(&digest)) {
-            return Ok(kept);
+            return Manifest::read(&kept);
         }
         let accept = [(ACCEPT, HeaderValue::from_static(MANIFESTS))].into_iter().collect();
         let reply = asking.get("manifests", &name, accept, MANIFEST_BYTES_MAX).await?;
@@ -108,22 +90,7 @@ impl Inner {
         if let (Some(_), Some(cache)) = (expected, &self.cache) {
             cache.put(&digest, &reply.body);
         }
-        Ok(reply.body)
-    }
-}
-
-impl Manifest {
-    /// The one layer that is a component.
-    fn component(&self) -> Result<&Layer, FetchError> {
-        let mut components = self.layers.iter().filter(|layer| COMPONENTS.contains(&layer.media_type.as_str()));
-        match (components.next(), components.next()) {
-            (Some(layer), None) => Ok(layer),
-            (Some(_), Some(_)) => Err(FetchError::invalid("its manifest has several layers of WebAssembly")),
-            (None, _) => {
-                let reason = "its manifest has no layer of `application/wasm`; name the manifest of one component";
-                Err(FetchError::invalid(reason))
-            }
-        }
+        Manifest::read(&reply.body)
     }
 }
 
@@ -228,16 +195,6 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-const MANIFESTS: &str =
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-/// What tools call a component, or had called it.
-const COMPONENTS: [&str; 3] = [
-    "application/wasm",
-    "application/vnd.wasm.content.layer.v1+wasm",
-    "application/vnd.module.wasm.content.layer.v1+wasm",
-];
-/// Of layer or manifest: the signature of the layer, in base64.
-const SIGNATURE: &str = "stile.signature.ed25519";
 /// What registries take, by the specification.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
@@ -258,20 +215,5 @@ mod tests {
         for text in ["", "Digest realm=\"x\"", "Bearer", "Bearer realm=", "Bearer realm=\"x", "Bearer service=\"x\""] {
             assert_eq!(Challenge::parse(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn a_manifest_has_one_component() {
-        let layer = |kind: &str| format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:00\",\"size\":1}}");
-        let of = |layers: &[&str]| {
-            let layers: Vec<String> = layers.iter().map(|kind| layer(kind)).collect();
-            let manifest: Manifest =
-                serde_json::from_str(&format!("{{\"layers\":[{}]}}", layers.join(","))).expect("JSON");
-            manifest.component().map(|layer| layer.media_type.clone()).ok()
-        };
-        assert_eq!(of(&["text/plain", "application/wasm"]).as_deref(), Some("application/wasm"));
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&["application/wasm", "application/wasm"]), None);
-        assert_eq!(of(&["application/vnd.oci.image.layer.v1.tar+gzip"]), None);
     }
 }
