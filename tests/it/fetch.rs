@@ -2,6 +2,7 @@
 
 mod accounts;
 mod again;
+mod inspect;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

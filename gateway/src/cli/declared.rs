@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Failure, table};
+use crate::model::gateway::Gateway;
 use crate::model::outgoing::Destination;
 use crate::model::plugin::{Capability, PluginSpec};
 use crate::plugin::load::Generation;
@@ -16,9 +17,8 @@ use crate::spec;
 pub(super) struct Declared {
     /// By its operator.
     pub(super) spec: PluginSpec,
-    /// By the deployment; none where it allows all.
-    grants_max: Option<Vec<Capability>>,
-    outgoing_http_max: Option<Vec<Destination>>,
+    /// The rest of it, with what the deployment allows.
+    pub(super) gateway: Gateway,
 }
 
 /// How a capability stands in the three sets.
@@ -35,13 +35,12 @@ impl Declared {
     /// Reads the configuration and finds the plugin.
     pub(super) fn read(config: &Path, name: &str) -> Result<Self, Failure> {
         let (gateway, _) = spec::read(config).map_err(Failure::usage)?;
-        let runtime = gateway.runtime;
-        let Some(spec) = gateway.plugins.into_iter().find(|spec| spec.name.as_str() == name) else {
+        let Some(spec) = gateway.plugins.iter().find(|spec| spec.name.as_str() == name).cloned() else {
             let name = crate::telemetry::text::escaped(name, NAME_BYTES_MAX);
             let message = format!("there is no plugin `{name}` in {}", config.display());
             return Err(Failure::Usage(anyhow::anyhow!(message)));
         };
-        Ok(Self { spec, grants_max: runtime.grants_max, outgoing_http_max: runtime.outgoing_http_max })
+        Ok(Self { spec, gateway })
     }
 
     /// How each capability stands that is in the first or the second set.
@@ -56,7 +55,8 @@ impl Declared {
     }
 
     fn standing(&self, capability: Capability, is_asked: bool, is_granted: bool) -> Standing {
-        let is_allowed = self.grants_max.as_ref().is_none_or(|grants_max| grants_max.contains(&capability));
+        let is_allowed =
+            self.gateway.runtime.grants_max.as_ref().is_none_or(|grants_max| grants_max.contains(&capability));
         let (name, plugin) = (capability.as_str(), &self.spec.name);
         // What includes another one grants it too.
         let is_included = self
@@ -84,7 +84,7 @@ impl Declared {
             ("plugin", json!(self.spec.name.as_str())),
             ("rights", rights.iter().map(Standing::as_json).collect()),
             ("outgoing_http", json!(texts(&self.spec.outgoing_http.allow))),
-            ("outgoing_http_max", json!(self.outgoing_http_max.as_deref().map(texts))),
+            ("outgoing_http_max", json!(self.gateway.runtime.outgoing_http_max.as_deref().map(texts))),
             ("secrets", secrets),
         ];
         fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -101,7 +101,7 @@ impl Declared {
         let heads = ["  capability", "asked", "granted", "allowed", "to do"];
         table::table(out, &heads, &rights.iter().map(row).collect::<Vec<_>>())?;
         let secrets: Vec<&str> = self.spec.secrets.iter().map(|secret| secret.name.as_str()).collect();
-        let allowed = self.outgoing_http_max.as_deref().map(|places| texts(places).join(", "));
+        let allowed = self.gateway.runtime.outgoing_http_max.as_deref().map(|places| texts(places).join(", "));
         let rows = [
             ("  requests granted to", texts(&self.spec.outgoing_http.allow).join(", ")),
             ("  requests allowed to", allowed.unwrap_or_default()),
