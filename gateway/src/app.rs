@@ -137,6 +137,7 @@ fn prepare_with(
     };
     let fetched = cache_dir.map(|path| path.join("fetched"));
     let fetcher = Fetcher::new(&gateway.fetch, fetched.as_deref(), upstreams, loader.store.clock());
+    fetcher.set_accounts(&gateway.accounts);
     Ok(Prepared { loader, fetcher, machine, choice })
 }
 

@@ -101,7 +101,8 @@ enum PluginCommand {
                                  stile plugin inspect --plugin headers -c stile.yaml\n  \
                                  stile plugin inspect new/headers.wasm --plugin headers -c stile.yaml\n\nWith --plugin: \
                                  what the component asks for, what the configuration grants the plugin of this name, what \
-                                 the deployment allows (`runtime.grants_max`), and the lines to add.")]
+                                 the deployment allows (`runtime.grants_max`), and the lines to add. A plugin that is elsewhere is \
+                                 fetched as the gateway does, and kept where it keeps it.")]
     Inspect {
         /// The component file. Default with --plugin: that of the plugin.
         #[arg(required_unless_present = "plugin")]

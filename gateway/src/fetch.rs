@@ -5,6 +5,8 @@
 
 mod cache;
 mod client;
+mod login;
+mod manifest;
 mod registry;
 
 use std::cell::RefCell;
@@ -14,13 +16,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, StatusCode, header};
 use tokio::runtime::LocalOptions;
 
 pub use self::cache::Evicted;
 use self::cache::{Cache, Known};
 use self::client::{Client, Reply, Wanted};
+use self::login::Login;
 use crate::clock::Clock;
+use crate::model::account::Account;
 use crate::model::api::Origin;
 use crate::model::digest::Digest;
 use crate::model::gateway::FetchSettings;
@@ -37,6 +42,8 @@ struct Inner {
     settings: FetchSettings,
     upstreams: Arc<Shared>,
     cache: Option<Cache>,
+    /// Passwords change more often than a gateway is started.
+    accounts: ArcSwap<Vec<Account>>,
     numbers: FetchNumbers,
 }
 
@@ -72,6 +79,8 @@ pub enum Kind {
     Away,
     /// The answer was another status than was hoped for.
     Status,
+    /// Who asks is not known there, or may not have it.
+    Denied,
     /// The answer makes no sense, or is not what was asked for.
     Invalid,
     /// It took too long.
@@ -91,18 +100,22 @@ pub struct FetchNumbers {
     pub unchanged: AtomicU64,
     /// Files that were kept, for which nobody was asked.
     pub kept: AtomicU64,
+    /// Fetches that were tried again, though nobody asked for it.
+    pub retried: AtomicU64,
     failed: [AtomicU64; Kind::ALL.len()],
 }
 
 impl Kind {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 6] = [Self::Away, Self::Status, Self::Invalid, Self::Time, Self::Bytes, Self::Redirect];
+    pub const ALL: [Self; 7] =
+        [Self::Away, Self::Status, Self::Denied, Self::Invalid, Self::Time, Self::Bytes, Self::Redirect];
 
     /// The name in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Away => "away",
             Self::Status => "status",
+            Self::Denied => "denied",
             Self::Invalid => "invalid",
             Self::Time => "time",
             Self::Bytes => "bytes",
@@ -110,14 +123,23 @@ impl Kind {
         }
     }
 
+    /// Whether it may be over soon, without anybody mending what is named or what is there.
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::Away | Self::Status | Self::Denied | Self::Time => true,
+            Self::Invalid | Self::Bytes | Self::Redirect => false,
+        }
+    }
+
     const fn index(self) -> usize {
         match self {
             Self::Away => 0,
             Self::Status => 1,
-            Self::Invalid => 2,
-            Self::Time => 3,
-            Self::Bytes => 4,
-            Self::Redirect => 5,
+            Self::Denied => 2,
+            Self::Invalid => 3,
+            Self::Time => 4,
+            Self::Bytes => 5,
+            Self::Redirect => 6,
         }
     }
 }
@@ -141,7 +163,7 @@ impl FetchNumbers {
 }
 
 impl Fetcher {
-    /// Keeps files in this folder, where there is one that can be used.
+    /// Keeps files in this folder, where there is one that can be used. It has no accounts yet.
     pub fn new(settings: &FetchSettings, folder: Option<&Path>, upstreams: Arc<Shared>, clock: &Clock) -> Self {
         let cache = folder.and_then(|folder| {
             let opened = Cache::open(folder, settings, clock.clone());
@@ -150,7 +172,13 @@ impl Fetcher {
             });
             warned.ok()
         });
-        Self(Arc::new(Inner { settings: settings.clone(), upstreams, cache, numbers: FetchNumbers::default() }))
+        let (accounts, numbers) = (ArcSwap::default(), FetchNumbers::default());
+        Self(Arc::new(Inner { settings: settings.clone(), upstreams, cache, accounts, numbers }))
+    }
+
+    /// From now on, servers are told of these accounts, each of its own.
+    pub fn set_accounts(&self, accounts: &[Account]) {
+        self.0.accounts.store(Arc::new(accounts.to_vec()));
     }
 
     /// What was counted.
@@ -234,11 +262,19 @@ impl Inner {
         let runtime = runtime.map_err(|error: io::Error| FetchError::new(Kind::Away, error.to_string()))?;
         runtime.block_on(async {
             let client = Client::new(&self.settings, self.upstreams.clone());
+            let accounts = self.accounts.load_full();
             let asked = async {
                 match &spec.source {
                     Source::File(_) => Err(FetchError::invalid("it is on this machine")),
-                    Source::Url(location) => self.ask_url(&client, location, spec).await,
-                    Source::Registry(image) => self.ask_registry(&client, image, spec).await,
+                    Source::Url(location) => {
+                        let login = Login::new(&accounts, &location.origin);
+                        let asked = self.ask_url(&client, &login, location, spec).await;
+                        asked.map_err(|error| login.explained(error))
+                    }
+                    Source::Registry(image) => {
+                        let login = Login::new(&accounts, &image.registry);
+                        self.ask_registry(&client, login, image, spec).await
+                    }
                 }
             };
             let late = || {
@@ -249,12 +285,21 @@ impl Inner {
         })
     }
 
-    async fn ask_url(&self, client: &Client<'_>, url: &Location, spec: &PluginSpec) -> Result<Fetched, FetchError> {
+    async fn ask_url(
+        &self,
+        client: &Client<'_>,
+        login: &Login<'_>,
+        url: &Location,
+        spec: &PluginSpec,
+    ) -> Result<Fetched, FetchError> {
         let known = self.cache.as_ref().and_then(|cache| cache.recall(&spec.source));
         // What is not here any more, or not what it was, is asked for as if it were new.
         let kept = known.and_then(|known| Some((self.content(&known.digest()?)?, known)));
         let tag = kept.as_ref().and_then(|(_, known)| known.tag.as_deref()).and_then(|tag| tag.parse().ok());
-        let headers: HeaderMap = tag.map(|tag| (header::IF_NONE_MATCH, tag)).into_iter().collect();
+        // Servers that hide what they have from strangers do not ask who asks.
+        let authorization: HeaderMap = login.basic().map(|basic| (header::AUTHORIZATION, basic)).into_iter().collect();
+        let mut headers = authorization.clone();
+        headers.extend(tag.map(|tag| (header::IF_NONE_MATCH, tag)));
         let reply = client.get(Wanted { url, headers, bytes_max: spec.limits.file_bytes_max }).await?;
         let (content, tag) = match (reply.status, kept) {
             (StatusCode::NOT_MODIFIED, Some((content, known))) => {
@@ -271,7 +316,7 @@ impl Inner {
         let signature = match &spec.provenance.signed {
             Some(signed) if signed.file.is_none() => {
                 let beside = url.beside(".sig").ok_or_else(|| FetchError::invalid("its signature has no URL"))?;
-                let wanted = Wanted { url: &beside, headers: HeaderMap::new(), bytes_max: SIGNATURE_BYTES_MAX };
+                let wanted = Wanted { url: &beside, headers: authorization, bytes_max: SIGNATURE_BYTES_MAX };
                 let reply = client.get(wanted).await.and_then(Reply::good);
                 Some(reply.map_err(|error| FetchError::new(error.kind, format!("its signature: {error}")))?.body)
             }

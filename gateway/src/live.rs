@@ -6,6 +6,7 @@
 mod build;
 pub mod reload;
 mod report;
+mod retry;
 mod watch;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 
 pub use self::build::Builder;
 pub use self::report::{Outcome, Report, Versions};
+use crate::fetch::FetchError;
 use crate::files::Stamp;
 use crate::model::digest::Digest;
 use crate::model::id::PluginName;
@@ -74,6 +76,8 @@ pub struct Refused {
     pub error: LoadError,
     /// Its file's content, where it could be read.
     pub digest: Option<Digest>,
+    /// Why its server was not heard, where it is elsewhere.
+    unheard: Option<FetchError>,
     spec: PluginSpec,
 }
 
@@ -158,6 +162,17 @@ impl Snapshot {
         all
     }
 
+    /// Plugins that were not fetched, or not again, and may be soon.
+    fn awaited(&self) -> impl Iterator<Item = &Refused> {
+        self.plugins.iter().filter_map(|plugin| plugin.refused.as_ref()).filter(|refused| refused.is_awaited())
+    }
+
+    /// The same, if it is about this plugin as it is declared.
+    fn awaits(&self, spec: &PluginSpec) -> Option<&Refused> {
+        let refused = self.plugin(&spec.name)?.refused.as_ref()?;
+        (refused.spec == *spec && refused.is_awaited()).then_some(refused)
+    }
+
     /// The plan of the API with this id.
     pub fn plan(&self, api: &str) -> Option<&Arc<Plan>> {
         self.plans.iter().find(|plan| plan.api.id.as_str() == api)
@@ -168,6 +183,12 @@ impl Plugin {
     /// Whether its files may be others than were read.
     fn is_changed(&self, spec: &PluginSpec) -> bool {
         self.look != Look::at(spec)
+    }
+}
+
+impl Refused {
+    fn is_awaited(&self) -> bool {
+        self.unheard.as_ref().is_some_and(|error| error.kind.may_pass())
     }
 }
 

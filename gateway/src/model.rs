@@ -2,6 +2,7 @@
 //!
 //! Values only. Nothing here does I/O, knows a clock, or a shape of somebody else's (Tyk JSON, WIT, Redis).
 
+pub mod account;
 pub mod address;
 pub mod api;
 pub mod digest;

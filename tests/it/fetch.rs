@@ -1,5 +1,9 @@
 //! Plugins whose file is elsewhere: behind a URL, or in a registry. Nothing is fetched twice, and who is away takes nothing down.
 
+mod accounts;
+mod again;
+mod inspect;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +31,7 @@ async fn reload(gateway: &Gateway) -> Value {
 
 /// What came of all fetches so far, but for nothing.
 fn fetches(gateway: &Gateway) -> String {
-    let outcomes = ["fetched", "unchanged", "kept", "away", "status", "invalid", "time", "bytes", "redirect"];
+    let outcomes = ["fetched", "unchanged", "kept", "away", "status", "denied", "invalid", "time", "bytes", "redirect"];
     let count = |outcome: &str| gateway.metric("stile_plugin_fetches_total", &[("outcome", outcome)]);
     let counts = outcomes.iter().map(|outcome| (outcome, count(outcome))).filter(|(_, count)| *count > 0.0);
     counts.map(|(outcome, count)| format!("{outcome} {count}")).collect::<Vec<_>>().join(", ")
@@ -122,6 +126,35 @@ async fn a_registry_has_the_signature_as_an_annotation() {
         let problems = gateway.problems();
         assert!(problems.contains(problem) && problems.is_empty() == problem.is_empty(), "{problem}: {problems}");
     }
+}
+
+#[tokio::test]
+async fn of_an_index_the_manifest_for_components_is_taken() {
+    let (upstream, registry) = (Upstream::start(), Registry::start());
+    let first = registry.push("swap", "1", &version(1), json!({})).await;
+    let second = registry.push("swap", "2", &version(2), json!({})).await;
+    let platform = |os: &str, architecture: &str| json!({ "os": os, "architecture": architecture });
+    let alone = [(&*first, Value::Null)];
+    let of_wasm = [(&*first, platform("linux", "amd64")), (&*second, platform("wasip2", "wasm"))];
+    let kept = Folder::new();
+    for (kind, manifests, expected) in [
+        ("application/vnd.oci.image.index.v1+json", &alone[..], "1"),
+        ("application/vnd.oci.image.index.v1+json", &of_wasm, "2"),
+        ("application/vnd.docker.distribution.manifest.list.v2+json", &of_wasm, "2"),
+    ] {
+        let digest = registry.push_index("swap", "all", kind, manifests).await;
+        for image in ["swap:all".to_owned(), format!("swap@sha256:{digest}")] {
+            let gateway = fetching(&upstream, &registry.names(&image), &kept).start().await;
+            assert_eq!(gateway.get("/swap/").send().await.text(), expected, "{kind} {image}");
+        }
+    }
+
+    let unclear = [(&*first, platform("linux", "amd64")), (&*second, platform("linux", "arm64"))];
+    registry.push_index("swap", "unclear", "application/vnd.oci.image.index.v1+json", &unclear).await;
+    let gateway = fetching(&upstream, &registry.names("swap:unclear"), &kept).try_start().await.expect("it starts");
+    let listed = format!("sha256:{first} (linux/amd64), sha256:{second} (linux/arm64)");
+    assert!(gateway.problems().contains(&listed), "{}", gateway.problems());
+    assert_eq!(fetches(&gateway), "invalid 1");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub use memory::resident_kib;
 pub use page::Page;
 pub use raw::{Raw, RawUpstream};
 pub use redis::Redis;
-pub use registry::Registry;
+pub use registry::{ACCOUNT, Registry, basic};
 pub use reply::Reply;
 pub use tls::SelfSigned;
 pub use upstream::{Answer, Seen, Upstream};

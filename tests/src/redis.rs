@@ -149,7 +149,7 @@ fn on_port(port: u16) -> Vec<String> {
 }
 
 /// A port below those that outgoing connections use; a cluster's bus needs the one ten thousand above.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     use std::hash::{BuildHasher as _, RandomState};
     loop {
         let port = 12_000 + u16::try_from(RandomState::new().hash_one(0_u8) % 10_000).unwrap_or(0);

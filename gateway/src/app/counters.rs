@@ -246,6 +246,10 @@ pub(super) fn register_fetches(metrics: &Metrics, fetcher: &Fetcher) {
         let read = move || number(fetcher.numbers().failed(kind));
         metrics.reader("plugin_fetches", FETCHES, Counter, &[("outcome", kind.as_str())], read);
     }
+    let retried = fetcher.clone();
+    let help = "Fetches of plugins that were tried again, though nobody asked for it";
+    let read = move || number(retried.numbers().retried.load(Ordering::Relaxed));
+    metrics.reader("plugin_fetch_retries", help, Counter, &[], read);
     let kept = fetcher.clone();
     let help = "Bytes of fetched plugins that are kept";
     metrics.reader("fetch_cache_bytes", help, Gauge, &[], move || number(kept.kept().0));

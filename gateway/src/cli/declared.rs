@@ -6,9 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Failure, table};
-use crate::model::gateway::Runtime;
-use crate::model::id::ApiId;
-use crate::model::outgoing::Destination;
+use crate::model::gateway::Gateway;
 use crate::model::plugin::{Capability, PluginSpec};
 use crate::plugin::load::Generation;
 use crate::plugin::rights::Rights;
@@ -18,11 +16,8 @@ use crate::spec;
 pub(super) struct Declared {
     /// By its operator.
     pub(super) spec: PluginSpec,
-    /// By the deployment; none where it allows all.
-    grants_max: Option<Vec<Capability>>,
-    outgoing_http_max: Option<Vec<Destination>>,
-    upstream_max: Option<Vec<Destination>>,
-    apis_max: Option<Vec<ApiId>>,
+    /// The rest of it, with what the deployment allows.
+    pub(super) gateway: Gateway,
 }
 
 /// How a capability stands in the three sets.
@@ -39,14 +34,12 @@ impl Declared {
     /// Reads the configuration and finds the plugin.
     pub(super) fn read(config: &Path, name: &str) -> Result<Self, Failure> {
         let (gateway, _) = spec::read(config).map_err(Failure::usage)?;
-        let runtime = gateway.runtime;
-        let Some(spec) = gateway.plugins.into_iter().find(|spec| spec.name.as_str() == name) else {
+        let Some(spec) = gateway.plugins.iter().find(|spec| spec.name.as_str() == name).cloned() else {
             let name = crate::telemetry::text::escaped(name, NAME_BYTES_MAX);
             let message = format!("there is no plugin `{name}` in {}", config.display());
             return Err(Failure::Usage(anyhow::anyhow!(message)));
         };
-        let Runtime { grants_max, outgoing_http_max, upstream_max, apis_max, .. } = runtime;
-        Ok(Self { spec, grants_max, outgoing_http_max, upstream_max, apis_max })
+        Ok(Self { spec, gateway })
     }
 
     /// How each capability stands that is in the first or the second set.
@@ -61,7 +54,8 @@ impl Declared {
     }
 
     fn standing(&self, capability: Capability, is_asked: bool, is_granted: bool) -> Standing {
-        let is_allowed = self.grants_max.as_ref().is_none_or(|grants_max| grants_max.contains(&capability));
+        let is_allowed =
+            self.gateway.runtime.grants_max.as_ref().is_none_or(|grants_max| grants_max.contains(&capability));
         let (name, plugin) = (capability.as_str(), &self.spec.name);
         // What includes another one grants it too.
         let is_included = self
@@ -85,15 +79,16 @@ impl Declared {
     /// The same as fields of a JSON object.
     pub(super) fn fields(&self, rights: &[Standing]) -> Map<String, Value> {
         let secrets: Value = self.spec.secrets.iter().map(|secret| secret.name.clone()).collect();
+        let runtime = &self.gateway.runtime;
         let fields = [
             ("plugin", json!(self.spec.name.as_str())),
             ("rights", rights.iter().map(Standing::as_json).collect()),
             ("outgoing_http", json!(texts(&self.spec.outgoing_http.allow))),
-            ("outgoing_http_max", json!(self.outgoing_http_max.as_deref().map(texts))),
+            ("outgoing_http_max", json!(runtime.outgoing_http_max.as_deref().map(texts))),
             ("upstream", json!(texts(&self.spec.upstream))),
-            ("upstream_max", json!(self.upstream_max.as_deref().map(texts))),
+            ("upstream_max", json!(runtime.upstream_max.as_deref().map(texts))),
             ("apis", json!(texts(&self.spec.apis))),
-            ("apis_max", json!(self.apis_max.as_deref().map(texts))),
+            ("apis_max", json!(runtime.apis_max.as_deref().map(texts))),
             ("secrets", secrets),
         ];
         fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -110,13 +105,14 @@ impl Declared {
         let heads = ["  capability", "asked", "granted", "allowed", "to do"];
         table::table(out, &heads, &rights.iter().map(row).collect::<Vec<_>>())?;
         let secrets: Vec<&str> = self.spec.secrets.iter().map(|secret| secret.name.as_str()).collect();
+        let runtime = &self.gateway.runtime;
         let rows = [
             ("  requests granted to", listed(&self.spec.outgoing_http.allow)),
-            ("  requests allowed to", listed(self.outgoing_http_max.as_deref().unwrap_or_default())),
+            ("  requests allowed to", listed(runtime.outgoing_http_max.as_deref().unwrap_or_default())),
             ("  upstreams granted", listed(&self.spec.upstream)),
-            ("  upstreams allowed", listed(self.upstream_max.as_deref().unwrap_or_default())),
+            ("  upstreams allowed", listed(runtime.upstream_max.as_deref().unwrap_or_default())),
             ("  APIs granted", listed(&self.spec.apis)),
-            ("  APIs allowed", listed(self.apis_max.as_deref().unwrap_or_default())),
+            ("  APIs allowed", listed(runtime.apis_max.as_deref().unwrap_or_default())),
             ("  secrets", secrets.join(", ")),
         ];
         table::rows(out, &rows)

@@ -10,6 +10,7 @@ use super::declared::Declared;
 use super::{Failure, this_program};
 use crate::app;
 use crate::clock::Clock;
+use crate::fetch::{Fetched, Fetcher};
 use crate::model::gateway::{
     AnalyticsSink, AnalyticsTarget, Control, FetchSettings, Gateway, Log, LogFormat, Reload, Runtime, ServerLimits,
 };
@@ -19,14 +20,24 @@ use crate::model::plugin::{Capability, Isolation, Limits, PluginSpec, Quarantine
 use crate::model::provenance::Provenance;
 use crate::model::source::Source;
 use crate::model::store::StoreSettings;
-use crate::plugin::load::{Generation, Loader};
+use crate::plugin::load::{Generation, Loader, PluginFile};
 use crate::store::Store;
 
 /// Loads components to look at them.
-pub(super) struct Inspector(Loader);
+pub(super) struct Inspector {
+    loader: Loader,
+    fetcher: Fetcher,
+}
+
+/// Where a component was fetched from.
+struct Origin {
+    place: String,
+    /// Why the server was not heard: then this is what it had last.
+    stale: Option<String>,
+}
 
 /// Reads a component file and writes what it says of itself, as text or JSON; with a configuration and the name of a plugin
-/// in it, also what that grants. Without a file, that plugin's own.
+/// in it, also what that grants. Without a file, that plugin's own, which is fetched where it is elsewhere.
 pub(super) fn inspect(
     file: Option<&Path>,
     declared: Option<(&Path, &str)>,
@@ -37,18 +48,28 @@ pub(super) fn inspect(
         Some((config, name)) => Some(Declared::read(config, name)?),
         None => None,
     };
-    let file = file.or_else(|| declared.as_ref().and_then(|declared| declared.spec.source.file()));
-    let file = file.ok_or_else(|| Failure::Usage(anyhow::anyhow!("the plugin is fetched: name a file to look at")))?;
-    let generation = Inspector::new()?.load(file, declared.as_ref().map(|declared| &declared.spec))?;
+    let of = declared.as_ref().map(|declared| &declared.spec);
+    let (generation, origin) = match (file.or_else(|| of?.source.file()), &declared) {
+        (Some(file), _) => (Inspector::new()?.load(file, of)?, None),
+        (None, Some(declared)) => {
+            let (generation, origin) = Inspector::within(&declared.gateway)?.fetch(&declared.spec)?;
+            (generation, Some(origin))
+        }
+        (None, None) => return Err(Failure::Usage(anyhow::anyhow!("name a file, or a plugin of the configuration"))),
+    };
     let rights = declared.as_ref().map(|declared| declared.rights(&generation));
     if json {
         let mut value = as_json(&generation);
+        if let (Some(origin), Some(fields)) = (&origin, value.as_object_mut()) {
+            fields.insert("fetched_from".to_owned(), json!(origin.place));
+            fields.insert("stale".to_owned(), json!(origin.stale));
+        }
         if let (Some(declared), Some(rights), Some(fields)) = (&declared, &rights, value.as_object_mut()) {
             fields.extend(declared.fields(rights));
         }
         return writeln!(out, "{value:#}").map_err(Failure::Output);
     }
-    write_text(&generation, out).map_err(Failure::Output)?;
+    write_text(&generation, origin.as_ref(), out).map_err(Failure::Output)?;
     if let (Some(declared), Some(rights)) = (&declared, &rights) {
         declared.write_text(rights, out).map_err(Failure::Output)?;
     }
@@ -57,16 +78,42 @@ pub(super) fn inspect(
 
 impl Inspector {
     pub(super) fn new() -> Result<Self, Failure> {
-        let prepared = app::prepare(&bare_gateway(), &Store::in_memory(Clock::system()), this_program());
-        let mut loader = prepared.map_err(Failure::run)?.loader;
+        Self::of(&bare_gateway())
+    }
+
+    /// One that fetches as this gateway does, and keeps files where it does.
+    fn within(gateway: &Gateway) -> Result<Self, Failure> {
+        let mut bare = bare_gateway();
+        bare.fetch = gateway.fetch.clone();
+        bare.accounts.clone_from(&gateway.accounts);
+        bare.runtime.cache_dir.clone_from(&gateway.runtime.cache_dir);
+        bare.runtime.cache_bytes_max = gateway.runtime.cache_bytes_max;
+        Self::of(&bare)
+    }
+
+    fn of(gateway: &Gateway) -> Result<Self, Failure> {
+        let prepared = app::prepare(gateway, &Store::in_memory(Clock::system()), this_program());
+        let app::Prepared { mut loader, fetcher, .. } = prepared.map_err(Failure::run)?;
         // The cache would hide how long it takes to compile.
         loader.cache = None;
-        Ok(Self(loader))
+        Ok(Self { loader, fetcher })
     }
 
     /// Loads a file, within the limits of a plugin where it is to be one.
     pub(super) fn load(&self, file: &Path, of: Option<&PluginSpec>) -> Result<Arc<Generation>, Failure> {
-        self.0.load(&spec(file, of)?).map_err(Failure::usage)
+        self.loader.load(&spec(file, of)?).map_err(Failure::usage)
+    }
+
+    /// Fetches the file of a plugin, looks at where it comes from as it is declared, and loads it like [`Inspector::load`].
+    fn fetch(&self, of: &PluginSpec) -> Result<(Arc<Generation>, Origin), Failure> {
+        let place = of.source.to_string();
+        let fetched = self.fetcher.round().fetch(of);
+        let Fetched { content, signature, stale } = fetched
+            .map_err(|error| Failure::Run(anyhow::anyhow!("plugin `{}`: cannot fetch `{place}`: {error}", of.name)))?;
+        let file = PluginFile::fetched(of, content, signature).map_err(Failure::usage)?;
+        let spec = spec(Path::new(of.name.as_str()), Some(of))?;
+        let generation = self.loader.load_file(&spec, &file).map_err(Failure::usage)?;
+        Ok((generation, Origin { place, stale: stale.map(|error| error.to_string()) }))
     }
 }
 
@@ -95,11 +142,17 @@ fn spec(file: &Path, of: Option<&PluginSpec>) -> Result<PluginSpec, Failure> {
     })
 }
 
-fn write_text(plugin: &Generation, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_text(plugin: &Generation, origin: Option<&Origin>, out: &mut dyn Write) -> std::io::Result<()> {
     let description = &plugin.description;
     writeln!(out, "{} {}", description.name, description.version)?;
     writeln!(out, "  contract   {}", crate::plugin::CONTRACT)?;
     writeln!(out, "  digest     sha256:{}", plugin.digest.hex())?;
+    if let Some(Origin { place, stale }) = origin {
+        writeln!(out, "  fetched    {place}")?;
+        if let Some(reason) = stale {
+            writeln!(out, "             not now, this is what came last: {reason}")?;
+        }
+    }
     writeln!(out, "  size       {} bytes", plugin.file_bytes)?;
     if let Some(time) = plugin.compile_time {
         writeln!(out, "  compile    {} ms", time.as_millis())?;
@@ -199,6 +252,7 @@ fn bare_gateway() -> Gateway {
         limits: ServerLimits::default(),
         runtime: Runtime { instances_max: Some(INSTANCES), ..Runtime::default() },
         fetch: FetchSettings::default(),
+        accounts: Vec::new(),
         log: Log { format: LogFormat::Auto, filter: "warn".to_owned(), access: crate::model::gateway::AccessLog::Off },
         analytics: AnalyticsSink { target: AnalyticsTarget::Off, queue_max: 1, batch_max: 1 },
         plugins: Vec::new(),

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -27,6 +28,8 @@ pub(super) struct Cache {
     clock: Clock,
     bytes: AtomicU64,
     evicted: [AtomicU64; 2],
+    /// Who fetches by itself writes beside a reload: together they would keep more than they may.
+    writing: Mutex<()>,
 }
 
 /// Files that had to go, by the limit.
@@ -75,6 +78,7 @@ impl Cache {
             clock,
             bytes: AtomicU64::new(0),
             evicted: Default::default(),
+            writing: Mutex::new(()),
         };
         cache.bytes.store(cache.files()?.iter().map(|(_, bytes, _)| bytes).sum(), Ordering::Relaxed);
         Ok(cache)
@@ -120,6 +124,7 @@ impl Cache {
     }
 
     fn write(&self, path: &Path, content: &[u8]) {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.make_room(u64::try_from(content.len()).unwrap_or(u64::MAX)).and_then(|()| {
             // Renamed into place: a reader has the old file or the new one, never a part.
             let temporary = path.with_extension(format!("tmp{}", std::process::id()));

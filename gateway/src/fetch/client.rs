@@ -41,7 +41,11 @@ impl Reply {
     }
 
     pub(super) fn refused(&self) -> FetchError {
-        FetchError::new(Kind::Status, format!("the server answers with status {}", self.status.as_u16()))
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Denied,
+            _ => Kind::Status,
+        };
+        FetchError::new(kind, format!("the server answers with status {}", self.status.as_u16()))
     }
 }
 

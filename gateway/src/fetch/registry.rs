@@ -1,6 +1,6 @@
-//! Components in registries, by version 2 of the OCI's distribution specification: a manifest, and its one layer.
+//! Components in registries, by version 2 of the OCI's distribution specification: a manifest, maybe by way of an index, and its
+//! one layer.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
@@ -9,48 +9,34 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::client::{Client, Reply, Wanted};
+use super::login::Login;
+use super::manifest::{MANIFESTS, Manifest};
 use super::{FetchError, Fetched, Inner, Kind};
 use crate::model::digest::Digest;
 use crate::model::plugin::PluginSpec;
 use crate::model::source::{Image, Location, Reference};
 
-/// What of a manifest matters here.
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    layers: Vec<Layer>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    media_type: String,
-    digest: String,
-    size: u64,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-/// Who is asked, and the token that it wants once it has said so.
+/// Who is asked, and what it wants to be told once it has said so.
 struct Asking<'c, 's> {
     client: &'c Client<'s>,
+    login: Login<'c>,
     image: &'c Image,
-    token: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Inner {
     pub(super) async fn ask_registry(
         &self,
         client: &Client<'_>,
+        login: Login<'_>,
         image: &Image,
         spec: &PluginSpec,
     ) -> Result<Fetched, FetchError> {
-        let mut asking = Asking { client, image, token: None };
-        let manifest = self.manifest(&mut asking).await?;
-        let manifest: Manifest = serde_json::from_slice(&manifest)
-            .map_err(|error| FetchError::invalid(format!("its manifest cannot be read: {error}")))?;
+        let mut asking = Asking { client, login, image, authorization: None };
+        let mut manifest = self.manifest(&mut asking, &image.reference).await?;
+        if let Some(chosen) = manifest.chosen()? {
+            manifest = self.manifest(&mut asking, &Reference::Digest(chosen)).await?;
+        }
         let layer = manifest.component()?;
         let digest = Digest::parse(&layer.digest).filter(|_| layer.digest.starts_with("sha256:"));
         let digest = digest.ok_or_else(|| FetchError::invalid("its layer has no sha256"))?;
@@ -78,20 +64,19 @@ impl Inner {
                 reply.body
             }
         };
-        let annotation = layer.annotations.get(SIGNATURE).or_else(|| manifest.annotations.get(SIGNATURE));
-        let signature = annotation.map(|signature| signature.clone().into_bytes());
+        let signature = manifest.signature(layer).map(|signature| signature.as_bytes().to_vec());
         self.remember(spec, &digest, None, signature.as_deref());
         Ok(Fetched { content, signature, stale: None })
     }
 
-    /// The manifest. One that is named by its digest is kept like a file.
-    async fn manifest(&self, asking: &mut Asking<'_, '_>) -> Result<Vec<u8>, FetchError> {
-        let (name, expected) = match &asking.image.reference {
+    /// A manifest. One that is named by its digest is kept like a file.
+    async fn manifest(&self, asking: &mut Asking<'_, '_>, which: &Reference) -> Result<Manifest, FetchError> {
+        let (name, expected) = match which {
             Reference::Tag(tag) => (tag.clone(), None),
             Reference::Digest(digest) => (format!("sha256:{}", digest.hex()), Some(*digest)),
         };
         if let Some(kept) = expected.and_then(|digest| self.content(&digest)) {
-            return Ok(kept);
+            return Manifest::read(&kept);
         }
         let accept = [(ACCEPT, HeaderValue::from_static(MANIFESTS))].into_iter().collect();
         let reply = asking.get("manifests", &name, accept, MANIFEST_BYTES_MAX).await?;
@@ -105,58 +90,58 @@ impl Inner {
         if let (Some(_), Some(cache)) = (expected, &self.cache) {
             cache.put(&digest, &reply.body);
         }
-        Ok(reply.body)
-    }
-}
-
-impl Manifest {
-    /// The one layer that is a component.
-    fn component(&self) -> Result<&Layer, FetchError> {
-        let mut components = self.layers.iter().filter(|layer| COMPONENTS.contains(&layer.media_type.as_str()));
-        match (components.next(), components.next()) {
-            (Some(layer), None) => Ok(layer),
-            (Some(_), Some(_)) => Err(FetchError::invalid("its manifest has several layers of WebAssembly")),
-            (None, _) => {
-                let reason = "its manifest has no layer of `application/wasm`; name the manifest of one component";
-                Err(FetchError::invalid(reason))
-            }
-        }
+        Manifest::read(&reply.body)
     }
 }
 
 impl Asking<'_, '_> {
     async fn get(&mut self, kind: &str, which: &str, headers: HeaderMap, bytes_max: u64) -> Result<Reply, FetchError> {
         let url = self.image.location(kind, which).ok_or_else(|| FetchError::invalid("it has no URL"))?;
-        let reply = self.send(&url, &headers, bytes_max).await?;
-        if reply.status != StatusCode::UNAUTHORIZED || self.token.is_some() {
-            return reply.good();
+        let mut reply = self.send(&url, &headers, bytes_max).await?;
+        if reply.status == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
+            let authorization = self.authorization(&reply).await;
+            self.authorization = Some(authorization.map_err(|error| self.login.explained(error))?);
+            reply = self.send(&url, &headers, bytes_max).await?;
         }
-        let challenge = reply.headers.get(WWW_AUTHENTICATE).and_then(|challenge| challenge.to_str().ok());
-        let challenge = challenge.and_then(Challenge::parse).ok_or_else(|| reply.refused())?;
-        self.token = Some(self.token(&challenge).await?);
-        self.send(&url, &headers, bytes_max).await.and_then(Reply::good)
+        reply.good().map_err(|error| self.login.explained(error))
+    }
+
+    /// What opens the door, by what the registry says that it wants.
+    async fn authorization(&mut self, reply: &Reply) -> Result<HeaderValue, FetchError> {
+        let challenges = reply.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
+        let mut wants_password = false;
+        for challenge in challenges {
+            match Challenge::parse(challenge) {
+                Some(Challenge::Bearer { realm, service }) => return self.token(realm, service).await,
+                Some(Challenge::Basic) => wants_password = true,
+                None => {}
+            }
+        }
+        self.login.basic().filter(|_| wants_password).ok_or_else(|| reply.refused())
     }
 
     async fn send(&self, url: &Location, headers: &HeaderMap, bytes_max: u64) -> Result<Reply, FetchError> {
         let mut headers = headers.clone();
-        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
+        headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
         self.client.get(Wanted { url, headers, bytes_max }).await
     }
 
-    /// Gets the token that lets anybody in.
-    async fn token(&self, challenge: &Challenge<'_>) -> Result<HeaderValue, FetchError> {
+    /// Gets a token: the account's where there is one, and otherwise one that lets anybody in.
+    async fn token(&mut self, realm: &str, service: Option<&str>) -> Result<HeaderValue, FetchError> {
         let registry = &self.image.registry;
-        let realm = Location::parse(challenge.realm).ok().filter(|realm| realm.origin.tls || !registry.tls);
+        let realm = Location::parse(realm).ok().filter(|realm| realm.origin.tls || !registry.tls);
         let realm = realm.ok_or_else(|| FetchError::invalid("the registry names no good place for tokens"))?;
         let pull = format!("repository:{}:pull", self.image.repository);
         let mut query = format!("scope={}", encoded(&pull));
-        if let Some(service) = challenge.service {
+        if let Some(service) = service {
             query.push_str(&format!("&service={}", encoded(service)));
         }
         let separator = if realm.target.query().is_some() { '&' } else { '?' };
         let url = realm.at(&format!("{}{separator}{query}", realm.target));
         let url = url.ok_or_else(|| FetchError::invalid("the registry names no good place for tokens"))?;
-        let wanted = Wanted { url: &url, headers: HeaderMap::new(), bytes_max: TOKEN_BYTES_MAX };
+        let basic = self.login.basic_for_tokens(&url.origin);
+        let headers = basic.map(|basic| (AUTHORIZATION, basic)).into_iter().collect();
+        let wanted = Wanted { url: &url, headers, bytes_max: TOKEN_BYTES_MAX };
         let reply = self.client.get(wanted).await.and_then(Reply::good);
         let reply = reply.map_err(|error| FetchError::new(error.kind, format!("no token: {error}")))?;
         let token: Token = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -174,15 +159,21 @@ struct Token {
     access_token: Option<String>,
 }
 
-/// `Bearer realm="…",service="…"`.
-struct Challenge<'t> {
-    realm: &'t str,
-    service: Option<&'t str>,
+/// What a registry wants to be told.
+#[derive(Debug, PartialEq, Eq)]
+enum Challenge<'t> {
+    /// A token of another place: `Bearer realm="…",service="…"`.
+    Bearer { realm: &'t str, service: Option<&'t str> },
+    /// Name and password.
+    Basic,
 }
 
 impl<'t> Challenge<'t> {
     fn parse(text: &'t str) -> Option<Self> {
-        let (scheme, mut rest) = text.split_once(' ')?;
+        let (scheme, mut rest) = text.split_once(' ').unwrap_or((text, ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
@@ -196,7 +187,7 @@ impl<'t> Challenge<'t> {
             }
             rest = more;
         }
-        Some(Self { realm: realm?, service })
+        Some(Self::Bearer { realm: realm?, service })
     }
 }
 
@@ -204,16 +195,6 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-const MANIFESTS: &str =
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-/// What tools call a component, or had called it.
-const COMPONENTS: [&str; 3] = [
-    "application/wasm",
-    "application/vnd.wasm.content.layer.v1+wasm",
-    "application/vnd.module.wasm.content.layer.v1+wasm",
-];
-/// Of layer or manifest: the signature of the layer, in base64.
-const SIGNATURE: &str = "stile.signature.ed25519";
 /// What registries take, by the specification.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
@@ -224,27 +205,15 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let parsed = |text| Challenge::parse(text).map(|of| (of.realm, of.service));
+        let bearer = |realm, service| Some(Challenge::Bearer { realm, service });
         let text = "Bearer realm=\"https://auth.test/token\",service=\"registry.test\",scope=\"repository:a/b:pull\"";
-        assert_eq!(parsed(text), Some(("https://auth.test/token", Some("registry.test"))));
-        assert_eq!(parsed("bearer realm=\"https://a\""), Some(("https://a", None)));
-        for text in ["", "Basic realm=\"x\"", "Bearer", "Bearer realm=", "Bearer realm=\"x", "Bearer service=\"x\""] {
-            assert_eq!(parsed(text), None, "{text}");
+        assert_eq!(Challenge::parse(text), bearer("https://auth.test/token", Some("registry.test")));
+        assert_eq!(Challenge::parse("bearer realm=\"https://a\""), bearer("https://a", None));
+        for text in ["Basic realm=\"x\"", "basic"] {
+            assert_eq!(Challenge::parse(text), Some(Challenge::Basic), "{text}");
         }
-    }
-
-    #[test]
-    fn a_manifest_has_one_component() {
-        let layer = |kind: &str| format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:00\",\"size\":1}}");
-        let of = |layers: &[&str]| {
-            let layers: Vec<String> = layers.iter().map(|kind| layer(kind)).collect();
-            let manifest: Manifest =
-                serde_json::from_str(&format!("{{\"layers\":[{}]}}", layers.join(","))).expect("JSON");
-            manifest.component().map(|layer| layer.media_type.clone()).ok()
-        };
-        assert_eq!(of(&["text/plain", "application/wasm"]).as_deref(), Some("application/wasm"));
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&["application/wasm", "application/wasm"]), None);
-        assert_eq!(of(&["application/vnd.oci.image.layer.v1.tar+gzip"]), None);
+        for text in ["", "Digest realm=\"x\"", "Bearer", "Bearer realm=", "Bearer realm=\"x", "Bearer service=\"x\""] {
+            assert_eq!(Challenge::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Builds a snapshot from a configuration and the snapshot before it: what did not change stays as it is, instances and
 //! connections included, and what cannot be built stays as it was.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::report::{Outcome, Report, Versions};
+use super::retry::Brought;
 use super::{Effect, Look, Plugin, Problem, Refused, Snapshot};
 use crate::fetch::{FetchError, Fetched, Fetcher, Round};
 use crate::model::api::{Api, Listen};
@@ -28,6 +30,8 @@ pub struct Builder<'b> {
     plans: HashMap<ApiId, &'b Arc<Plan>>,
     tries_refused_again: bool,
     asks_elsewhere: bool,
+    /// What came of fetches that nobody asked for. Then other plugins stay as they are.
+    brought: Option<RefCell<HashMap<PluginName, Brought>>>,
 }
 
 impl<'b> Builder<'b> {
@@ -42,6 +46,7 @@ impl<'b> Builder<'b> {
             plans,
             tries_refused_again: true,
             asks_elsewhere: true,
+            brought: None,
         }
     }
 
@@ -58,6 +63,7 @@ impl<'b> Builder<'b> {
             plans,
             tries_refused_again: false,
             asks_elsewhere: false,
+            brought: None,
         }
     }
 
@@ -72,6 +78,13 @@ impl<'b> Builder<'b> {
     #[must_use]
     pub fn asking(mut self) -> Self {
         self.asks_elsewhere = true;
+        self
+    }
+
+    /// Takes these for what was asked for, and looks at no other plugin.
+    #[must_use]
+    pub(super) fn bringing(mut self, brought: Vec<Brought>) -> Self {
+        self.brought = Some(RefCell::new(brought.into_iter().map(|one| (one.spec.name.clone(), one)).collect()));
         self
     }
 
@@ -155,19 +168,25 @@ impl<'b> Builder<'b> {
         };
         let known = before.filter(is_known);
         let is_looked_at = look.file.is_some() || (spec.source.file().is_none() && !self.asks_elsewhere);
-        if let Some(known) = known.filter(|known| is_looked_at && known.look == look) {
+        let stays = |known: &&Plugin| match &self.brought {
+            None => is_looked_at && known.look == look,
+            Some(brought) => !brought.borrow().contains_key(&spec.name),
+        };
+        if let Some(known) = known.filter(stays) {
             return known.clone();
         }
         let generation = before.and_then(|before| before.generation.clone());
+        let (file, unheard) = self.read(spec);
         let refused = |error: LoadError, digest| {
             self.loader.metrics.plugin_load_failed(&spec.name);
-            Some(Refused { error, digest, spec: spec.clone() })
+            Some(Refused { error, digest, unheard: unheard.clone(), spec: spec.clone() })
         };
         let name = spec.name.clone();
-        let (file, stale) = match self.read(spec) {
-            Ok((file, stale)) => (file, stale.and_then(|error| refused(error, None))),
+        let file = match file {
+            Ok(file) => file,
             Err(error) => return Plugin { name, generation, refused: refused(error, None), look },
         };
+        let stale = unheard.as_ref().and_then(|error| refused(not_fetched(spec, error), None));
         // The digest decides, not the time of the file.
         if let Some(known) = known {
             let refused = known.refused.as_ref();
@@ -176,7 +195,8 @@ impl<'b> Builder<'b> {
                 None => known.generation.as_ref().map(|generation| generation.digest),
             };
             if digest == Some(file.digest) {
-                let refused = known.refused.clone().or(stale);
+                let refused = known.refused.clone().map(|refused| Refused { unheard: unheard.clone(), ..refused });
+                let refused = refused.or(stale);
                 return Plugin { look, refused, ..known.clone() };
             }
         }
@@ -197,17 +217,16 @@ impl<'b> Builder<'b> {
     }
 
     /// The file of a plugin; where it is elsewhere and nobody answers there, the last one that came, and why.
-    fn read(&self, spec: &PluginSpec) -> Result<(PluginFile, Option<LoadError>), LoadError> {
+    fn read(&self, spec: &PluginSpec) -> (Result<PluginFile, LoadError>, Option<FetchError>) {
         if spec.source.file().is_some() {
-            return Ok((PluginFile::read(spec)?, None));
+            return (PluginFile::read(spec), None);
         }
-        let failed = |error: FetchError| LoadError::Fetch {
-            plugin: spec.name.clone(),
-            place: spec.source.to_string(),
-            reason: error.to_string(),
-        };
-        let Fetched { content, signature, stale } = self.round.fetch(spec).map_err(failed)?;
-        Ok((PluginFile::fetched(spec, content, signature)?, stale.map(failed)))
+        let brought = self.brought.as_ref().and_then(|brought| brought.borrow_mut().remove(&spec.name));
+        let brought = brought.filter(|brought| brought.spec == *spec);
+        match brought.map_or_else(|| self.round.fetch(spec), |brought| brought.fetched) {
+            Ok(Fetched { content, signature, stale }) => (PluginFile::fetched(spec, content, signature), stale),
+            Err(error) => (Err(not_fetched(spec, &error)), Some(error)),
+        }
     }
 
     /// The plan of an API: the one before, if nothing of it changed.
@@ -269,6 +288,10 @@ impl<'b> Builder<'b> {
             }
         }
     }
+}
+
+fn not_fetched(spec: &PluginSpec, error: &FetchError) -> LoadError {
+    LoadError::Fetch { plugin: spec.name.clone(), place: spec.source.to_string(), reason: error.to_string() }
 }
 
 fn outcome_of_plugin(plugin: &Plugin, before: Option<&Plugin>) -> Outcome {

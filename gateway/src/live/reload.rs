@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::retry::{Brought, Retry};
 use super::watch::Watch;
 use super::{Builder, Effect, Live, Problem, Report, Snapshot, files};
 use crate::clock::Clock;
@@ -158,11 +159,14 @@ enum Cause {
     Told,
     /// Files may have changed.
     Files,
+    /// Plugins were asked for again that could not be fetched before.
+    Brought(Vec<Brought>),
 }
 
 async fn serve(state: State, mut asked: mpsc::Receiver<Ask>, mut stop: watch::Receiver<bool>) {
     let mut reloads = state.store.reloads();
     let mut watch = state.running.reload.watch.then(|| Watch::new(&state.running.reload));
+    let mut retry = Retry::new(&state.running.fetch, &state.fetcher, &state.live);
     let mut state = Some(state);
     loop {
         if let (Some(watch), Some(state)) = (&mut watch, &state) {
@@ -185,16 +189,22 @@ async fn serve(state: State, mut asked: mpsc::Receiver<Ask>, mut stop: watch::Re
                 Err(_) => return,
             },
             () = changed => Cause::Files,
+            brought = retry.brought() => Cause::Brought(brought),
         };
         let Some(mut working) = state.take() else { return };
         let work = tokio::task::spawn_blocking(move || {
-            working.reload(cause);
-            working
+            let is_other = working.reload(cause);
+            (working, is_other)
         });
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             worked = work => match worked {
-                Ok(worked) => state = Some(worked),
+                Ok((worked, is_other)) => {
+                    state = Some(worked);
+                    if is_other {
+                        retry.begin_anew();
+                    }
+                }
                 Err(_) => {
                     tracing::error!("reloading has panicked: changes are not taken up until the gateway is started again");
                     return;
@@ -248,7 +258,15 @@ impl State {
         definitions.chain(self.gateway.plugins.iter().flat_map(files).map(Path::to_owned)).collect()
     }
 
-    fn reload(&mut self, cause: Cause) {
+    /// Takes up what there is to take up. Whether what is waited for may be something else now.
+    fn reload(&mut self, cause: Cause) -> bool {
+        let cause = match cause {
+            Cause::Brought(brought) => {
+                self.take_in(brought);
+                return false;
+            }
+            cause => cause,
+        };
         let is_asked = matches!(cause, Cause::Asked(_));
         let is_told = !matches!(cause, Cause::Files);
         let is_unread = is_told || self.stamps != Stamps::of(self.stamps.0.keys());
@@ -260,7 +278,7 @@ impl State {
                 .any(|spec| snapshot.plugin(&spec.name).is_none_or(|plugin| plugin.is_changed(spec)))
         };
         if !is_unread && !plugins_changed() {
-            return;
+            return false;
         }
         let reloaded = Arc::new(self.take_up(is_unread, is_told, is_asked));
         self.count(&reloaded);
@@ -268,20 +286,38 @@ impl State {
             // Who asked may have left.
             let _ = answer.send(reloaded);
         }
+        true
+    }
+
+    /// Has plugins used that came by themselves, and leaves everything else as it is: nobody asked for a reload.
+    fn take_in(&mut self, mut brought: Vec<Brought>) {
+        let snapshot = self.live.snapshot();
+        // A reload may have been faster, with a newer one.
+        brought.retain(|brought| snapshot.awaits(&brought.spec).is_some());
+        if !brought.is_empty() {
+            let reloaded = self.build(|builder| builder.bringing(brought));
+            self.count(&reloaded);
+        }
     }
 
     fn take_up(&mut self, is_unread: bool, asks_elsewhere: bool, tries_refused_again: bool) -> Reloaded {
         if is_unread && let Err(refused) = self.read() {
             return self.refuse(refused);
         }
+        self.build(|mut builder| {
+            if asks_elsewhere {
+                builder = builder.asking();
+            }
+            if tries_refused_again {
+                builder = builder.trying_again();
+            }
+            builder
+        })
+    }
+
+    fn build(&mut self, prepared: impl FnOnce(Builder<'_>) -> Builder<'_>) -> Reloaded {
         let before = self.live.snapshot();
-        let mut builder = Builder::after(&self.loader, &self.fetcher, &before);
-        if asks_elsewhere {
-            builder = builder.asking();
-        }
-        if tries_refused_again {
-            builder = builder.trying_again();
-        }
+        let builder = prepared(Builder::after(&self.loader, &self.fetcher, &before));
         match builder.build(&self.gateway, |_| {}) {
             Ok((mut snapshot, report)) => {
                 snapshot.problems.extend(self.refused.iter().cloned());
@@ -321,6 +357,7 @@ impl State {
                 self.gateway = gateway;
                 self.warnings = warnings.iter().map(ToString::to_string).collect();
                 self.refused.clear();
+                self.fetcher.set_accounts(&self.gateway.accounts);
                 Ok(())
             }
             Err(problems) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::account::Account;
 use super::api::Api;
 use super::id::ApiId;
 use super::outgoing::Destination;
@@ -38,6 +39,8 @@ pub struct Gateway {
     pub runtime: Runtime,
     /// How plugins are fetched that are elsewhere.
     pub fetch: FetchSettings,
+    /// Who it is to the servers that have them, each once.
+    pub accounts: Vec<Account>,
     /// What is logged.
     pub log: Log,
     /// Where analytics records go.
@@ -241,6 +244,10 @@ pub struct FetchSettings {
     pub cache_age_max: Duration,
     /// Certificate authorities in PEM; the system's where there is none.
     pub ca_file: Option<PathBuf>,
+    /// After a fetch that failed: how long until it is tried again. Twice as long after each that fails too.
+    pub retry_pause_min: Duration,
+    /// The longest of these pauses.
+    pub retry_pause_max: Duration,
 }
 
 impl Default for FetchSettings {
@@ -251,6 +258,8 @@ impl Default for FetchSettings {
             cache_bytes_max: 1 << 30,
             cache_age_max: Duration::from_secs(30 * 86_400),
             ca_file: None,
+            retry_pause_min: Duration::from_secs(1),
+            retry_pause_max: Duration::from_secs(300),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! types and then the model. What has the wrong shape is told and taken out, so that it does not hide other problems.
 
 mod api;
+mod fetch;
 mod file;
 mod gateway;
 mod include;
@@ -17,6 +18,7 @@ mod prune;
 mod raw;
 mod raw_api;
 mod raw_extractor;
+mod raw_fetch;
 mod raw_outgoing;
 mod raw_plugin;
 mod raw_policy;
@@ -144,7 +146,7 @@ fn read_all(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
         }
     }
     let settings = top.as_ref().map(rules::Settings::of);
-    let gateway = top.and_then(|top| gateway::convert(top, &main.place, report));
+    let gateway = top.and_then(|top| gateway::convert(top, environment, &main.place, report));
     if let Some(gateway) = &gateway {
         outgoing::check_ceilings(gateway, &all, report);
     }

@@ -7,22 +7,29 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::report::{Place, Report};
-use super::{outgoing, raw, rules, store};
+use super::{Environment, fetch, outgoing, raw, rules, store};
 use crate::model::gateway::{
-    AccessLog, AnalyticsSink, AnalyticsTarget, Control, FetchSettings, Gateway, Listener, ListenerTls, Log, LogFormat,
-    Reload, Runtime, ServerLimits,
+    AccessLog, AnalyticsSink, AnalyticsTarget, Control, Gateway, Listener, ListenerTls, Log, LogFormat, Reload,
+    Runtime, ServerLimits,
 };
 use crate::model::plugin::Capability;
 
 /// Converts all but plugins and APIs, which stay empty.
-pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Option<Gateway> {
+pub(super) fn convert(
+    raw: raw::File,
+    environment: Environment<'_>,
+    root: &Place,
+    report: &mut Report,
+) -> Option<Gateway> {
     let mut addresses = Vec::new();
     let listeners = listeners(raw.listen, &root.key("listen"), &mut addresses, report);
     let (control_address, control) = control(raw.control, &root.key("control"), report);
     rules::addresses(&addresses, control_address, root, report);
     let trusted_proxies = networks(&raw.trusted_proxies, &root.key("trusted_proxies"), report);
     let log = log(raw.log, &root.key("log"), report);
-    let fetch = fetch(&raw.fetch, &root.key("fetch"), report);
+    let fetch_place = root.key("fetch");
+    let accounts = fetch::accounts(&raw.fetch.accounts, environment, &fetch_place.key("accounts"), report);
+    let fetch = fetch::convert(&raw.fetch, &fetch_place, report);
     let analytics = sink(raw.analytics, &root.key("analytics"), report);
     let kv_bytes_max = raw.runtime.kv_bytes_max;
     let runtime = runtime(raw.runtime, root, report);
@@ -40,6 +47,7 @@ pub(super) fn convert(raw: raw::File, root: &Place, report: &mut Report) -> Opti
         limits: limits(&raw.limits),
         runtime: runtime?,
         fetch: fetch?,
+        accounts: accounts?,
         log: log?,
         analytics: analytics?,
         plugins: Vec::new(),
@@ -183,20 +191,6 @@ fn runtime(raw: raw::Runtime, root: &Place, report: &mut Report) -> Option<Runti
         upstream_max: upstream_max?,
         apis_max,
         api_depth_max: raw.api_depth_max,
-    })
-}
-
-fn fetch(raw: &raw::Fetch, place: &Place, report: &mut Report) -> Option<FetchSettings> {
-    let ca_file = match &raw.ca_file {
-        Some(file) => Some(existing(file, &place.key("ca_file"), "file of certificate authorities", report)?),
-        None => None,
-    };
-    Some(FetchSettings {
-        time_max: Duration::from_millis(raw.time_max_ms),
-        redirects_max: raw.redirects_max,
-        cache_bytes_max: raw.cache_bytes_max,
-        cache_age_max: Duration::from_millis(raw.cache_age_max_ms),
-        ca_file,
     })
 }
 

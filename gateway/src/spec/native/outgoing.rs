@@ -125,7 +125,7 @@ pub(super) fn secrets(
         .into_iter()
         .filter_map(|(name, raw)| {
             let here = here.key(&name);
-            let value = value(&raw, environment, &here, report);
+            let value = value((raw.env.as_deref(), raw.file.as_deref()), environment, &here, report);
             let place = here.key("hosts");
             let to = destinations(&raw.hosts, &place, report)?;
             for (index, entry) in to.iter().enumerate() {
@@ -145,9 +145,14 @@ pub(super) fn secrets(
     (read.len() == count).then_some(read)
 }
 
-/// The value. It is in no text: problems name its place only.
-fn value(raw: &raw::Secret, environment: Environment<'_>, place: &Place, report: &mut Report) -> Option<SecretValue> {
-    let (place, text) = match (&raw.env, &raw.file) {
+/// The value, from the environment or a file. It is in no text: problems name its place only.
+pub(super) fn value(
+    (env, file): (Option<&str>, Option<&str>),
+    environment: Environment<'_>,
+    place: &Place,
+    report: &mut Report,
+) -> Option<SecretValue> {
+    let (place, text) = match (env, file) {
         (Some(name), None) => {
             let place = place.key("env");
             let Some(text) = environment(name) else {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::raw_api::Api;
+use super::raw_fetch::Fetch;
 use super::raw_outgoing::Allowed;
 use super::raw_plugin::{Grant, Plugin, PluginLimits, PluginQuarantine, PluginsRequire};
 use super::raw_policy::{Policies, Policy};
@@ -277,39 +278,6 @@ impl Default for Runtime {
             upstream_max: None,
             apis_max: None,
             api_depth_max: runtime.api_depth_max,
-        }
-    }
-}
-
-/// How plugins are fetched whose `file` is a URL, and how long what was fetched is kept: in `fetched` of `runtime.cache_dir`.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Fetch {
-    /// Time for one plugin, with all that is asked on the way.
-    #[schemars(range(min = 1, max = 3_600_000))]
-    pub(super) time_max_ms: u64,
-    /// How often an answer may lead on to another place, of the same scheme.
-    #[schemars(range(max = 20))]
-    pub(super) redirects_max: u32,
-    /// Bytes of the files that are kept.
-    #[schemars(range(min = 1))]
-    pub(super) cache_bytes_max: u64,
-    /// How long a file is kept that nobody uses.
-    #[schemars(range(min = 1, max = 315_360_000_000_u64))]
-    pub(super) cache_age_max_ms: u64,
-    /// Certificate authorities in PEM. Default: the system's.
-    pub(super) ca_file: Option<String>,
-}
-
-impl Default for Fetch {
-    fn default() -> Self {
-        let fetch = gateway::FetchSettings::default();
-        Self {
-            time_max_ms: millis(fetch.time_max),
-            redirects_max: fetch.redirects_max,
-            cache_bytes_max: fetch.cache_bytes_max,
-            cache_age_max_ms: millis(fetch.cache_age_max),
-            ca_file: None,
         }
     }
 }

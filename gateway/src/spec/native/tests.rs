@@ -1,6 +1,7 @@
 //! Rules of the format, one line each.
 
 mod at_once;
+mod fetch;
 mod folder;
 mod outgoing;
 mod policies;

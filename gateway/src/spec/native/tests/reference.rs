@@ -100,10 +100,13 @@ fn the_reference_is_good_with_everything_switched_on() {
         folder.write(file, "");
     }
     folder.write("signer.secret", "of the file\n");
+    folder.write("plugins.password", "of the file\n");
     let more = "apis: [ { id: more, listen: { path: / }, upstream: { url: \"http://a\" } } ]";
     folder.write("apis/more.yaml", more);
     folder.write("example.yaml", &switched_on());
-    let environment = |name: &str| (name == "TOKEN_SERVER_SECRET").then(|| "of the environment".to_owned());
+    let environment = |name: &str| {
+        ["TOKEN_SERVER_SECRET", "REGISTRY_PASSWORD"].contains(&name).then(|| "of the environment".to_owned())
+    };
     let read = crate::spec::read_with(&folder.path("example.yaml"), &environment);
     let (gateway, warnings) = read.unwrap_or_else(|p| panic!("{p}"));
     let warnings: Vec<&str> = warnings.iter().map(|w| w.path.as_str()).collect();
