@@ -12,6 +12,7 @@ pub mod engine;
 pub mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod grain;
 pub mod host;
 pub mod lane;
 pub mod limits;

@@ -174,15 +174,16 @@ async fn what_calls_of_wasi_http_carry_costs_by_the_byte() {
 async fn clocks_and_pauses_of_a_plugin_are_coarse() {
     let upstream = Upstream::start();
     for grain_ms in [1, 20] {
-        let limits =
-            json!({ "fuel": 1_000_000_000_000_u64, "deadline_ms": 20_000, "clock_grain_us": grain_ms * 1_000 });
+        let limits = json!({
+            "fuel": 1_000_000_000_000_u64, "deadline_ms": 20_000, "clock_grain_us": grain_ms * 1_000, "host_calls_max": 10_000_000
+        });
         let gateway = limited(&upstream, "measure", limits).await;
 
         let reply = gateway.get("/orders/1").send().await;
 
         let text = reply.text();
         let steps: Vec<u64> = text.split(' ').map(|step| step.parse().expect("nanoseconds")).collect();
-        assert_eq!(steps.len(), 3, "{text}");
+        assert_eq!(steps.len(), 4, "{text}");
         for step in steps {
             assert!(step >= grain_ms * 1_000_000 && step % (grain_ms * 1_000_000) == 0, "{grain_ms} ms: {text}");
         }

@@ -52,7 +52,7 @@ impl Use {
     pub async fn pre(&self, worker: &Worker, facts: Facts<'_>, view: RequestView<'_>) -> Outcome<Verdict> {
         let arena = Bump::new();
         let reads = &self.function.reads;
-        let context = lower::context(&arena, &facts, &self.api, reads);
+        let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &view, &reads.headers);
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
             let handle: Pre<'_> = self.generation.exports.handle(Hook::Pre, store, instance)?;
@@ -71,7 +71,7 @@ impl Use {
     ) -> Outcome<AuthVerdict> {
         let arena = Bump::new();
         let reads = &self.function.reads;
-        let context = lower::context(&arena, &facts, &self.api, reads);
+        let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &view, &reads.headers);
         let credential = credential.as_ref().map(lower::credential);
         let credential = credential.as_ref();
@@ -104,7 +104,7 @@ impl Use {
     ) -> Outcome<Verdict> {
         let arena = Bump::new();
         let reads = &self.function.reads;
-        let context = lower::context(&arena, &facts, &self.api, reads);
+        let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let path_params: &[(&str, &str)] =
@@ -142,7 +142,7 @@ impl Use {
     {
         let arena = Bump::new();
         let reads = &self.function.reads;
-        let context = lower::context(&arena, &facts, &self.api, reads);
+        let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let guest = async |store: &mut Store<Host>, instance: &Instance| {
@@ -163,7 +163,7 @@ impl Use {
     ) -> Outcome<Vec<ResponseEdit>> {
         let arena = Bump::new();
         let reads = &self.function.reads;
-        let context = lower::context(&arena, &facts, &self.api, reads);
+        let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &RequestView { body: None, ..request }, &reads.request_headers);
         let response = lower::response(&arena, &response, reads);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Host, imports};
+use crate::plugin::grain;
 use crate::store::kv::{KvError, KvSpace};
 use imports::kv::Error;
 
@@ -20,7 +21,7 @@ impl imports::kv::Host for Host {
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
         self.charge(key.len() + value.len())?;
-        Ok(self.kv()?.set(&key, value.into(), ttl(ttl_ms)).await.map_err(Error::from))
+        Ok(self.kv()?.set(&key, value.into(), self.ttl(ttl_ms)).await.map_err(Error::from))
     }
 
     async fn delete(&mut self, key: String) -> Answer<bool> {
@@ -30,7 +31,7 @@ impl imports::kv::Host for Host {
 
     async fn increment(&mut self, key: String, by: i64, ttl_ms: Option<u64>) -> Answer<i64> {
         self.charge(key.len())?;
-        Ok(self.kv()?.increment(&key, by, ttl(ttl_ms)).await.map_err(Error::from))
+        Ok(self.kv()?.increment(&key, by, self.ttl(ttl_ms)).await.map_err(Error::from))
     }
 
     async fn compare_and_set(
@@ -41,7 +42,7 @@ impl imports::kv::Host for Host {
         ttl_ms: Option<u64>,
     ) -> Answer<bool> {
         self.charge(key.len() + value.len() + expected.as_ref().map_or(0, Vec::len))?;
-        let swapped = self.kv()?.compare_and_set(&key, expected.as_deref(), value.into(), ttl(ttl_ms)).await;
+        let swapped = self.kv()?.compare_and_set(&key, expected.as_deref(), value.into(), self.ttl(ttl_ms)).await;
         Ok(swapped.map_err(Error::from))
     }
 }
@@ -50,10 +51,18 @@ impl Host {
     fn kv(&self) -> wasmtime::Result<&KvSpace> {
         Ok(&self.identity()?.kv)
     }
-}
 
-fn ttl(ttl_ms: Option<u64>) -> Option<Duration> {
-    ttl_ms.map(Duration::from_millis)
+    /// A life ends where a grain of the guest's clocks begins: a value that goes away tells the time too.
+    fn ttl(&self, ttl_ms: Option<u64>) -> Option<Duration> {
+        ttl_ms.map(Duration::from_millis).map(|life| {
+            if life.is_zero() {
+                return life;
+            }
+            let whole = Duration::from_nanos(grain::until_end(grain::nanoseconds(life), self.limits.clock_grain));
+            // Stores round down to milliseconds: the life, and the time that it is.
+            whole.saturating_add(STORE_GRAIN)
+        })
+    }
 }
 
 impl From<KvError> for Error {
@@ -67,3 +76,5 @@ impl From<KvError> for Error {
         }
     }
 }
+
+const STORE_GRAIN: Duration = Duration::from_millis(2);

@@ -20,6 +20,7 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, Was
 
 use super::Host;
 use crate::model::plugin::Limits;
+use crate::plugin::grain;
 
 /// WASI state of one instance.
 pub(super) struct Wasi {
@@ -109,17 +110,17 @@ impl HostWallClock for CoarseClock {
 
     fn now(&self) -> Duration {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Duration::from_nanos(grain_begin(nanoseconds(now), self.0))
+        Duration::from_nanos(grain::begin(grain::nanoseconds(now), self.0))
     }
 }
 
 impl HostMonotonicClock for CoarseClock {
     fn resolution(&self) -> u64 {
-        nanoseconds(self.0)
+        grain::nanoseconds(self.0)
     }
 
     fn now(&self) -> u64 {
-        grain_begin(monotonic(), self.0)
+        grain::begin(grain::monotonic(), self.0)
     }
 }
 
@@ -134,42 +135,21 @@ impl clocks::monotonic_clock::Host for Host {
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let (now, grain) = (monotonic(), self.limits.clock_grain);
+        let (now, grain) = (grain::monotonic(), self.limits.clock_grain);
         // What is over by the guest's own clock is over.
-        if when <= grain_begin(now, grain) {
+        if when <= grain::begin(now, grain) {
             return self.clocks().subscribe_duration(0);
         }
-        self.clocks().subscribe_duration(grain_end(when, grain).saturating_sub(now))
+        self.clocks().subscribe_duration(grain::end(when, grain).saturating_sub(now))
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
         if duration == 0 {
             return self.clocks().subscribe_duration(0);
         }
-        let (now, grain) = (monotonic(), self.limits.clock_grain);
-        self.clocks().subscribe_duration(grain_end(now.saturating_add(duration), grain).saturating_sub(now))
+        let whole = grain::until_end(duration, self.limits.clock_grain);
+        self.clocks().subscribe_duration(whole)
     }
-}
-
-/// Nanoseconds of the system's monotonic clock.
-fn monotonic() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let nanoseconds = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
-    u64::try_from(nanoseconds).unwrap_or(0)
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The begin of the grain that a time is in.
-fn grain_begin(time: u64, grain: Duration) -> u64 {
-    time - time % nanoseconds(grain).max(1)
-}
-
-/// The begin of the first grain that is not before a time.
-fn grain_end(time: u64, grain: Duration) -> u64 {
-    time.div_ceil(nanoseconds(grain).max(1)).saturating_mul(nanoseconds(grain).max(1))
 }
 
 /// What a guest prints, the last of it: a `panic!` tells its message and place here.
@@ -242,21 +222,5 @@ impl AsyncWrite for Output {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_lies_in_its_grain() {
-        let grain = Duration::from_millis(1);
-        for (time, begin, end) in
-            [(0, 0, 0), (1, 0, 1_000_000), (999_999, 0, 1_000_000), (1_000_000, 1_000_000, 1_000_000)]
-        {
-            assert_eq!((grain_begin(time, grain), grain_end(time, grain)), (begin, end), "{time}");
-        }
-        assert_eq!(grain_end(u64::MAX, grain), u64::MAX);
     }
 }

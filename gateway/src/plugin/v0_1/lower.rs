@@ -1,6 +1,7 @@
 //! The gateway's values as the contract's records, borrowed: nothing is copied but into the guest.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bumpalo::Bump;
 use http::{HeaderMap, Method};
@@ -10,11 +11,18 @@ use super::hooks;
 use crate::model::record::{Geo, Record, RecordedMessage};
 use crate::model::session::{AccessRight, PostExpiryAction, Quota, Rate, Session};
 use crate::plugin::description::{HeaderSelection, Reads};
+use crate::plugin::grain;
 use crate::plugin::load::ApiFacts;
 use crate::plugin::verdict::{CredentialPlace, CredentialView, Facts, Made, RequestView, ResponseView};
 
 /// The context, with what the function reads of it.
-pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads: &Reads) -> &'a types::Context<'a> {
+pub fn context<'a>(
+    arena: &'a Bump,
+    facts: &Facts<'a>,
+    api: &'a ApiFacts,
+    reads: &Reads,
+    clock_grain: Duration,
+) -> &'a types::Context<'a> {
     let wanted = reads.context;
     let variables =
         if wanted.variables { arena.alloc_slice_fill_iter(api.variables.iter().map(pair)) } else { &mut [] };
@@ -24,7 +32,7 @@ pub fn context<'a>(arena: &'a Bump, facts: &Facts<'a>, api: &'a ApiFacts, reads:
         &[]
     };
     arena.alloc(types::Context {
-        time_ms: facts.time_ms,
+        time_ms: grain::begin_ms(facts.time_ms, clock_grain),
         scheme: if facts.is_https { types::Scheme::Https } else { types::Scheme::Http },
         client_address: address(facts.client),
         request_id: wanted.request_id.then_some(facts.request_id),

@@ -29,7 +29,8 @@ enum Attack {
     ClockLoop,
     /// Takes sixteen mebibytes and sits on them.
     Hold,
-    /// Tells what it can measure: the smallest steps of its clocks, and the shortest pause, in nanoseconds.
+    /// Tells what it can measure: the smallest steps of its clocks, the shortest pause and the shortest life of a value, in
+    /// nanoseconds.
     Measure,
 
     /// A header value with a line break and another field.
@@ -161,7 +162,15 @@ fn measured() -> String {
         before.elapsed()
     });
     let pause = pause.min().unwrap_or_default();
-    format!("{} {} {}", monotonic.as_nanos(), wall.as_nanos(), pause.as_nanos())
+    // So does the life of a value.
+    let lives = (0..5).map(|_| {
+        let before = change(Instant::now, Instant::now());
+        _ = kv::set("life", b"", Some(Duration::from_millis(1)));
+        while let Ok(Some(_)) = kv::get("life") {}
+        before.elapsed()
+    });
+    let life = lives.min().unwrap_or_default();
+    format!("{} {} {} {}", monotonic.as_nanos(), wall.as_nanos(), pause.as_nanos(), life.as_nanos())
 }
 
 /// The first time that a clock tells after this one.
