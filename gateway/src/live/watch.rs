@@ -24,7 +24,8 @@ pub(super) struct Watch {
 /// What events are about that matter.
 #[derive(Default)]
 struct Names {
-    /// Files, as they are named and as they really are.
+    /// Files, as they are named and as they really are. Folders are in one spelling: the system has one watch for each of them,
+    /// however it is named.
     files: BTreeSet<PathBuf>,
     /// Folders whose every change matters: those of patterns, and those with a link on the way to a file.
     folders: BTreeSet<PathBuf>,
@@ -106,21 +107,22 @@ impl Watch {
 
 impl Names {
     fn add(&mut self, path: &Path) {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let real = path.canonicalize();
         if path.is_dir() {
-            self.folders.insert(path);
+            self.folders.insert(real.unwrap_or_else(|_| path.to_owned()));
             return;
         }
+        let parent = folder(path.parent().unwrap_or(path));
+        let parent = parent.canonicalize().or_else(|_| std::path::absolute(&parent)).unwrap_or(parent);
+        let named = path.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
         // Where a link leads elsewhere, its change is one of the file: as with a mounted volume whose `..data` is swapped.
-        if let Ok(real) = path.canonicalize()
-            && real != path
+        if let Ok(real) = real
+            && real != named
         {
-            if let Some(parent) = path.parent() {
-                self.folders.insert(folder(parent));
-            }
+            self.folders.insert(parent);
             self.files.insert(real);
         }
-        self.files.insert(path);
+        self.files.insert(named);
     }
 
     fn concerns(&self, event: &notify::Event) -> bool {
@@ -200,6 +202,25 @@ mod tests {
 
         std::os::unix::fs::symlink("v2/a.wasm", folder.join("new")).expect("it is linked");
         std::fs::rename(folder.join("new"), folder.join("a.wasm")).expect("it is renamed");
+        is_told(&mut watch).await;
+        std::fs::remove_dir_all(folder).expect("it was made");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_gone_is_told_however_its_folder_is_spelled() {
+        let folder = scratch("gone");
+        std::fs::create_dir_all(folder.join("below")).expect("it is made");
+        let file = folder.join("below/../a.wasm");
+        std::fs::write(&file, "one").expect("it is written");
+        let mut watch = Watch::new(&settings(Duration::from_secs(3600)));
+        // As with a file beside it, whose folder is spelled otherwise.
+        let files = BTreeSet::from([file.clone(), folder.join("b")]);
+        watch.set(&files);
+        std::fs::remove_file(&file).expect("it was there");
+        is_told(&mut watch).await;
+        watch.set(&files);
+
+        std::fs::write(&file, "two").expect("it is written");
         is_told(&mut watch).await;
         std::fs::remove_dir_all(folder).expect("it was made");
     }
