@@ -193,6 +193,8 @@ async fn serve(state: State, mut asked: mpsc::Receiver<Ask>, mut stop: watch::Re
         };
         let Some(mut working) = state.take() else { return };
         let work = tokio::task::spawn_blocking(move || {
+            // Of this thread alone. Where it may not be, requests wait a little longer.
+            let _ = rustix::process::setpriority_process(None, NICE);
             let is_other = working.reload(cause);
             (working, is_other)
         });
@@ -440,4 +442,6 @@ impl Stamps {
 }
 
 /// Who asks while so many wait is told to come back.
+/// Requests come first: a large file is read, looked at and mapped here.
+const NICE: i32 = 10;
 const ASKS_MAX: usize = 16;

@@ -97,7 +97,8 @@ fn cut(mut text: String) -> String {
 fn confine(order: &Order) -> io::Result<()> {
     // Should the gateway be killed, this ends as well.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::nice(NICE)?;
+    // Where the gateway itself has less already, this has too.
+    let _ = rustix::process::setpriority_process(None, NICE);
     let threads = u64::try_from(order.threads).unwrap_or(u64::MAX);
     let cpu_seconds = order.time_max.as_secs().saturating_add(1).saturating_mul(threads);
     let mapped = mapped_bytes()?;
