@@ -5,7 +5,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::CONTRACT;
 use super::description::Description;
-use super::failure::{LoadError, escaped_reason};
+use super::failure::{LoadError, Missing, escaped_reason};
 use super::v0_1::{self, Exports};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Hook, Limits, PluginSpec};
@@ -51,11 +51,13 @@ pub fn types(plugin: &PluginName, component: &Component) -> Result<(), LoadError
 /// That it imports nothing that is not offered and granted. Returns its imports, sorted.
 pub fn imports(spec: &PluginSpec, component: &Component) -> Result<Vec<String>, LoadError> {
     let plugin = &spec.name;
-    let mut imports = Vec::new();
+    let (mut imports, mut wanted) = (Vec::new(), Vec::new());
     for (import, _) in component.component_type().imports(component.engine()) {
         match needed(import) {
             Need::Nothing => {}
-            Need::Grant(capability) => granted(spec, capability, format!("imports `{}`:", escaped_reason(import)))?,
+            Need::Grant(capability) => {
+                wanted.push(Missing { capability, wanted: format!("imports `{}`:", escaped_reason(import)) });
+            }
             Need::Version(found) => {
                 return Err(LoadError::Version { plugin: plugin.clone(), found: escaped_reason(&found) });
             }
@@ -65,22 +67,28 @@ pub fn imports(spec: &PluginSpec, component: &Component) -> Result<Vec<String>, 
         }
         imports.push(escaped_reason(import));
     }
+    granted(spec, wanted)?;
     imports.sort();
     Ok(imports)
 }
 
 /// That it asks for nothing that is not offered and granted: rights over what it returns are no imports.
 pub fn wanted(spec: &PluginSpec, description: &Description) -> Result<(), LoadError> {
-    let mut wanted = description.capabilities.iter();
-    wanted.try_for_each(|wanted| granted(spec, wanted.capability, "wants".to_owned()))
+    let wanted = description.capabilities.iter();
+    let wanted = wanted.map(|wanted| Missing { capability: wanted.capability, wanted: "wants".to_owned() });
+    granted(spec, wanted.collect())
 }
 
-fn granted(spec: &PluginSpec, capability: Capability, wanted: String) -> Result<(), LoadError> {
-    let plugin = spec.name.clone();
-    if !spec.grants.contains(&capability) {
-        return Err(LoadError::NotGranted { plugin, capability, wanted });
+/// That all of it is granted. What is not is told once, however often the plugin wants it.
+fn granted(spec: &PluginSpec, wanted: Vec<Missing>) -> Result<(), LoadError> {
+    let mut missing: Vec<Missing> = Vec::new();
+    for wanted in wanted {
+        let is_told = missing.iter().any(|told| told.capability == wanted.capability);
+        if !spec.grants.contains(&wanted.capability) && !is_told {
+            missing.push(wanted);
+        }
     }
-    Ok(())
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::NotGranted { plugin: spec.name.clone(), missing }) }
 }
 
 /// The capability that an import needs, if it needs one.
