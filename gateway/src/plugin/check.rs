@@ -171,37 +171,8 @@ pub fn functions(plugin: &PluginName, description: &Description, exports: &Expor
     Ok(())
 }
 
-/// That a configuration fits the plugin's schema.
-pub fn config(plugin: &PluginName, description: &Description, config: &serde_json::Value) -> Result<(), LoadError> {
-    let Some(schema) = &description.config_schema else {
-        if config.is_null() {
-            return Ok(());
-        }
-        let reason = "this plugin takes no configuration".to_owned();
-        return Err(LoadError::Config { plugin: plugin.clone(), path: String::new(), reason });
-    };
-    let unusable = |reason: &str| LoadError::ConfigSchema { plugin: plugin.clone(), reason: escaped_reason(reason) };
-    if schema.len() > SCHEMA_BYTES_MAX {
-        return Err(unusable("it is larger than 256 KiB"));
-    }
-    let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| unusable(&error.to_string()))?;
-    // A schema is a stranger's: patterns run in linear time, and nothing is fetched.
-    let validator = jsonschema::options()
-        .with_pattern_options(jsonschema::PatternOptions::regex())
-        .build(&schema)
-        .map_err(|error| unusable(&error.to_string()))?;
-    // Where a definition gives no configuration, the plugin's defaults must do.
-    let nothing = serde_json::json!({});
-    let config = if config.is_null() { &nothing } else { config };
-    let Some(error) = validator.iter_errors(config).next() else { return Ok(()) };
-    let path = error.instance_path().to_string();
-    let path = if path.is_empty() { path } else { format!(" `{path}`") };
-    Err(LoadError::Config { plugin: plugin.clone(), path, reason: escaped_reason(&error.to_string()) })
-}
-
 /// A page of linear memory (WebAssembly core specification, section 4.2.8).
 const PAGE_BYTES: u64 = 64 << 10;
-const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 fn package() -> &'static str {
     CONTRACT.split('@').next().unwrap_or(CONTRACT)

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use wasmtime::component::Component;
 
 use super::check;
+use super::schema::{Misfit, Question};
 use super::shape;
 use super::v0_1::lift::{self, Lift};
 use super::v0_1::written::{self, Lines};
@@ -51,9 +52,16 @@ pub fn describe(bytes: &[u8]) {
     for function in &description.functions {
         shown(&function.reads.summary());
     }
-    let config = config.get(1).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    if let Err(told) = check::config(&name(), &description, &config) {
-        shown(&told.to_string());
+    let Some(schema) = description.config_schema else { return };
+    // A gateway answers in a process that it ends; here, a schema of many references would be taken for a loop.
+    if schema.matches("Ref").count() + schema.matches("$ref").count() > REFERENCES_MAX {
+        return;
+    }
+    let config = config.get(1).map_or("null", |text| text).to_owned();
+    match (Question { schema, config }).answer() {
+        Ok(()) => {}
+        Err(Misfit::Schema(reason)) => shown(&reason),
+        Err(Misfit::Config { path, reason }) => [path, reason].iter().for_each(|text| shown(text)),
     }
 }
 
@@ -195,6 +203,8 @@ fn shown(reason: &str) {
     let escaped = super::failure::escaped_reason(reason);
     assert!(escaped.len() < 2_100 && !escaped.contains(['\n', '\r', '\u{1b}']), "{escaped}");
 }
+
+const REFERENCES_MAX: usize = 8;
 
 fn name() -> PluginName {
     PluginName::parse("stranger").expect("a name")
