@@ -18,6 +18,7 @@ use crate::model::outgoing::Destination;
 use crate::model::path;
 use crate::model::plugin::{Capability, Hook, Limits};
 use crate::model::session::{Session, SessionEdit};
+use crate::telemetry::text::is_plain;
 use crate::tyk;
 
 /// The bytes of a component: what is looked at before a byte of it runs. Few functions are allowed, so that compiling, which is
@@ -49,7 +50,9 @@ pub fn describe(bytes: &[u8]) {
     // The cache keeps it so.
     let kept = serde_json::to_vec(&description).expect("it can be kept");
     assert_eq!(serde_json::from_slice::<super::description::Description>(&kept).ok(), Some(description.clone()));
+    assert!(is_plain(&description.name) && is_plain(&description.version), "{description:?}");
     for function in &description.functions {
+        assert!(is_plain(&function.name), "{function:?}");
         shown(&function.reads.summary());
     }
     let Some(schema) = description.config_schema else { return };

@@ -360,7 +360,7 @@ impl Generation {
         let offered: Vec<&Function> = self.description.functions_for(hook).collect();
         let names = || match offered.as_slice() {
             [] => "none".to_owned(),
-            some => some.iter().map(|f| format!("`{}`", f.name)).collect::<Vec<_>>().join(", "),
+            some => some.iter().map(|f| format!("`{}`", escaped_reason(&f.name))).collect::<Vec<_>>().join(", "),
         };
         if offered.is_empty() {
             let mut hooks: Vec<String> = Hook::ALL
