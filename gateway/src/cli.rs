@@ -218,7 +218,7 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Reload(args) => reload::run(&args, out),
         Command::Compile { order } => {
             let order = Order::parse(&order).ok_or_else(|| {
-                Failure::Usage(anyhow::anyhow!("a gateway starts this itself, with a component to compile"))
+                Failure::Usage(anyhow::anyhow!("a gateway starts this itself, with something to work on"))
             })?;
             confined::run(&order, &mut io::stdin().lock(), out).map_err(Failure::run)
         }

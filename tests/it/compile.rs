@@ -164,6 +164,39 @@ async fn a_compiler_that_hangs_is_ended_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_schema_without_an_end_costs_its_plugin_alone() {
+    let upstream = Upstream::start();
+    // It is compiled for the cache in the time that this takes, and only then has a schema's time.
+    let hello = Gateway::with(api("well").upstream(&upstream).pre("hello"));
+    let file = guest("describe-schema").display().to_string();
+    let gateway = hello.plugin("sick", "file", file).start().await;
+    assert_eq!(gateway.problems(), "");
+
+    let mut definition = gateway.definition();
+    definition["plugins"]["sick"]["limits"] = json!({ "compile_time_max_ms": 300 });
+    for id in ["a", "b", "c"] {
+        let mut sick = definition["apis"][0].clone();
+        sick["id"] = json!(id);
+        sick["listen"] = json!({ "path": format!("/{id}/") });
+        sick["hooks"] = json!({ "pre": [{ "plugin": "sick", "config": { "of": id } }] });
+        definition["apis"].as_array_mut().expect("a list").push(sick);
+    }
+    gateway.define(&definition);
+    // Done, with problems.
+    assert_eq!(gateway.manage("POST", "/stile/reload").send().await.status(), 422);
+
+    let problems = gateway.problems();
+    for words in ["apis.c.hooks.pre[0]", "plugin `sick`: its configuration schema", "`limits.compile_time_max_ms`"] {
+        assert!(problems.contains(words), "`{words}` is not in: {problems}");
+    }
+    assert_eq!(stopped(&gateway, "compile_time_max_ms"), 1.0);
+    assert_eq!(gateway.metric("stile_compiles_running", &[]), 0.0);
+    assert_eq!(gateway.get("/a/1").send().await.status(), 503);
+    assert_eq!(gateway.get("/well/1").send().await.status(), 200);
+    assert_eq!(upstream.last().header("x-hello"), Some("world"));
+}
+
+#[tokio::test]
 async fn a_running_gateway_keeps_its_plugin_while_and_after_a_slow_one_is_tried() {
     let upstream = Upstream::start();
     let hello = std::fs::read(guest("hello")).expect("it is there");

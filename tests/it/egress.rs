@@ -118,6 +118,22 @@ async fn a_grant_that_is_missing_is_named_with_the_line_to_add() {
     }
 }
 
+#[tokio::test]
+async fn all_grants_that_are_missing_are_named_at_once() {
+    let upstream = Upstream::start();
+    let used = plugin("introspect").config(json!({ "url": "http://a.test", "client": "gateway" }));
+    let definition = api("orders").upstream(&upstream).auth(used);
+    let gateway = Gateway::with(definition).try_start().await.expect("it starts without that API");
+    let problems = gateway.problems();
+    for text in [
+        "capability `secrets`, imports `wasi:http/",
+        "which are not granted; if you trust it with them, add `secrets`, `outgoing-http` to `plugins.introspect.grants`",
+        "`plugins.introspect.grants` and where they come from to its `secrets` and where it may go to its `outgoing_http.allow`",
+    ] {
+        assert!(problems.contains(text), "{text}: {problems}");
+    }
+}
+
 /// A token server that knows one token, and one client with its secret.
 fn token_server() -> Upstream {
     Upstream::answering(|seen| {

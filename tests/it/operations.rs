@@ -1,9 +1,12 @@
 //! What operators do with a gateway: end it, watch it, give it another certificate.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use stile::app::Drained;
-use stile_tests::{Gateway, Raw, RawUpstream, SelfSigned, Upstream, api};
+use stile_tests::{Gateway, Raw, RawUpstream, SelfSigned, Upstream, api, compiler};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -157,4 +160,36 @@ async fn requests_are_recorded_without_plugins_too() {
         assert_eq!(record[field], expected, "{field}");
     }
     assert_eq!(record["bytes_out"], 8);
+}
+
+#[test]
+fn a_gateway_that_is_told_to_end_while_it_starts_does_not_wait_for_plugins() {
+    let upstream = Upstream::start();
+    // Asked three times, it would have three minutes.
+    let limits = json!({ "fuel": 1_000_000_000_000_u64, "deadline_ms": 60_000 });
+    let mut builder = Gateway::with(api("orders").upstream(&upstream).pre("describe-spin"));
+    builder = builder.limits("describe-spin", limits).set("/log/format", "text");
+    for signal in ["-TERM", "-INT"] {
+        let mut process = Command::new(compiler().expect("cargo builds it with the tests"))
+            .args(["serve", "--config"])
+            .arg(builder.write())
+            .env_remove("STILE_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        let mut next = || lines.next().map(|line| line.expect("it is text"));
+        // Then it loads plugins.
+        while next().expect("it goes on").find("plugins are compiled").is_none() {}
+        let begun = Instant::now();
+        let told = Command::new("kill").args([signal, &process.id().to_string()]).status();
+        assert!(told.expect("kill runs").success());
+
+        let rest: Vec<String> = std::iter::from_fn(next).collect();
+        let status = process.wait().expect("it ends");
+        assert!(status.success(), "{signal}: {status}: {rest:?}");
+        assert!(rest.iter().any(|line| line.contains("ended before anything was served")), "{rest:?}");
+        assert!(!rest.iter().any(|line| line.contains("listening")), "{rest:?}");
+        assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+    }
 }

@@ -5,10 +5,14 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use stile_tests::{Folder, compiler, guest};
 
+/// Runs the command.
+fn ran(arguments: &[&str]) -> Output {
+    Command::new(compiler().expect("cargo built it")).args(arguments).output().expect("it runs")
+}
+
 /// Runs the command; gives its exit code, and what it wrote to standard output.
 fn stile(arguments: &[&str]) -> (Option<i32>, String) {
-    let ran = Command::new(compiler().expect("cargo built it")).args(arguments).output();
-    let Output { status, stdout, .. } = ran.expect("it runs");
+    let Output { status, stdout, .. } = ran(arguments);
     (status.code(), String::from_utf8(stdout).expect("text"))
 }
 
@@ -87,4 +91,28 @@ fn what_is_asked_granted_and_allowed_is_told_with_the_line_to_add() {
     assert!(text.contains("not asked for: take `kv` out of `plugins.limit.grants`"), "{text}");
     assert_eq!(stile(&["plugin", "inspect", "--plugin", "nobody", "-c", &config]).0, Some(2));
     assert_eq!(stile(&["plugin", "inspect"]).0, Some(2));
+}
+
+#[test]
+fn no_name_of_a_plugin_reaches_a_terminal_as_it_is() {
+    let (folder, file) = (Folder::new(), path("describe-escapes"));
+    let api =
+        json!({ "id": "x", "listen": { "path": "/" }, "upstream": { "url": "http://a" }, "hooks": { "pre": ["p"] } });
+    let runtime = json!({ "cache_dir": folder.path().join("cache") });
+    let text = json!({ "runtime": runtime, "plugins": { "p": { "file": file } }, "apis": [api] }).to_string();
+    let config = folder.write("stile.yaml", text).to_str().expect("our names are text").to_owned();
+    let commands: [&[&str]; 4] = [
+        &["plugin", "inspect", &file],
+        &["plugin", "inspect", "--json", &file],
+        &["plugin", "diff", &path("hello"), &file],
+        &["check", "--explain", "-c", &config],
+    ];
+    for command in commands {
+        let Output { status, stdout, stderr } = ran(command);
+        let shown = String::from_utf8([stdout, stderr].concat()).expect("text");
+        assert!(!status.success(), "{command:?}: {shown}");
+        assert!(shown.contains("is not a function's name"), "{command:?}: {shown}");
+        assert!(!shown.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{command:?}: {shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("signed by the operator")), "{command:?}: {shown:?}");
+    }
 }

@@ -75,13 +75,13 @@ pub(super) fn register(
         read!(Counter "compile_cache_evicted", "Compiled plugins that went to make room: `runtime.cache_bytes_max`", cache.evicted());
     }
     let compiler = loader.compiler.clone();
-    read!(Gauge "compiles_running", "Plugins that are being compiled", compiler.numbers().running.load(Ordering::Relaxed));
+    read!(Gauge "compiles_running", "Plugins that are being compiled, and configurations that are being checked", compiler.numbers().running.load(Ordering::Relaxed));
     let stopped = |reason: &'static str, count: fn(&CompileNumbers) -> &AtomicU64| {
         let compiler = loader.compiler.clone();
         let read = move || number(count(compiler.numbers()).load(Ordering::Relaxed));
         metrics.reader(
             "compiles_stopped",
-            "Plugins that were not compiled, by the limit",
+            "Plugins that were not compiled, and configurations that were not checked, by the limit",
             Counter,
             &[("limit", reason)],
             read,

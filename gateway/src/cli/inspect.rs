@@ -22,6 +22,7 @@ use crate::model::source::Source;
 use crate::model::store::StoreSettings;
 use crate::plugin::load::{Generation, Loader, PluginFile};
 use crate::store::Store;
+use crate::telemetry::text::escaped;
 
 /// Loads components to look at them.
 pub(super) struct Inspector {
@@ -144,7 +145,8 @@ fn spec(file: &Path, of: Option<&PluginSpec>) -> Result<PluginSpec, Failure> {
 
 fn write_text(plugin: &Generation, origin: Option<&Origin>, out: &mut dyn Write) -> std::io::Result<()> {
     let description = &plugin.description;
-    writeln!(out, "{} {}", description.name, description.version)?;
+    let shown = |text| escaped(text, TEXT_BYTES_MAX);
+    writeln!(out, "{} {}", shown(&description.name), shown(&description.version))?;
     writeln!(out, "  contract   {}", crate::plugin::CONTRACT)?;
     writeln!(out, "  digest     sha256:{}", plugin.digest.hex())?;
     if let Some(Origin { place, stale }) = origin {
@@ -167,11 +169,12 @@ fn write_text(plugin: &Generation, origin: Option<&Origin>, out: &mut dyn Write)
     }
     writeln!(out, "functions")?;
     for function in &description.functions {
-        writeln!(out, "  {:<10} {:<20} reads {}", function.hook.as_str(), function.name, function.reads.summary())?;
+        let (hook, name, reads) = (function.hook.as_str(), shown(&function.name), function.reads.summary());
+        writeln!(out, "  {hook:<10} {name:<20} reads {reads}")?;
     }
     writeln!(out, "capabilities wanted")?;
     for wanted in &description.capabilities {
-        writeln!(out, "  {:<10} {}", wanted.capability.as_str(), crate::telemetry::text::escaped(&wanted.reason, 200))?;
+        writeln!(out, "  {:<10} {}", wanted.capability.as_str(), shown(&wanted.reason))?;
     }
     if description.capabilities.is_empty() {
         writeln!(out, "  none")?;
@@ -262,5 +265,6 @@ fn bare_gateway() -> Gateway {
 }
 
 const INSTANCES: u32 = 8;
+const TEXT_BYTES_MAX: usize = 200;
 /// A Rust plugin with a stack of 64 KiB begins with two or three pages; with rustc's own stack it is seventeen.
 const LARGE_STACK_HINT_BYTES: u64 = 1 << 20;

@@ -25,7 +25,8 @@ pub(super) fn serve(path: &Path, err: &mut dyn Write) -> Result<(), Failure> {
     run(&gateway)
 }
 
-/// Runs the gateway until a signal ends it: SIGTERM or SIGINT drains, a second one ends at once.
+/// Runs the gateway until a signal ends it: SIGTERM or SIGINT drains, a second one ends at once, as the first does before
+/// anything is served.
 fn run(gateway: &Gateway) -> Result<(), Failure> {
     // Signals are caught before a port opens, so that none is lost.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::run)?;
@@ -35,8 +36,24 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
     let mut hang_up = signal(tokio::signal::unix::SignalKind::hangup())?;
 
     let progress = Progress::new(gateway.plugins.len());
-    let running = app::start(gateway, &Clock::system(), this_program(), |plugin| progress.step(plugin));
-    let running = running.map_err(Failure::run)?;
+    let (started, mut is_started) = tokio::sync::oneshot::channel::<()>();
+    let running = std::thread::scope(|scope| {
+        // Plugins may take their time to load.
+        let waiting = std::thread::Builder::new().name("stile-signals".to_owned()).spawn_scoped(scope, || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = terminate.recv() => ended_early("SIGTERM"),
+                    _ = interrupt.recv() => ended_early("SIGINT"),
+                    // The sender goes with the start, which is an end as well.
+                    _ = &mut is_started => {}
+                }
+            });
+        });
+        waiting.map_err(Failure::run)?;
+        let running = app::start(gateway, &Clock::system(), this_program(), |plugin| progress.step(plugin));
+        drop(started);
+        running.map_err(Failure::run)
+    })?;
     progress.finish();
     for address in &running.addresses {
         tracing::info!(target: "stile::start", %address, "listening");
@@ -91,6 +108,12 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Ends the process as it was told to: there is nothing to drain.
+fn ended_early(signal: &str) -> ! {
+    tracing::info!(target: "stile::start", signal, "ended before anything was served");
+    std::process::exit(0)
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {

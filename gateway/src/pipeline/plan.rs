@@ -17,7 +17,7 @@ use crate::model::key::KeyHash;
 use crate::model::limit::Algorithm;
 use crate::model::path::PathTemplate;
 use crate::model::plugin::{Hook, OnFailure};
-use crate::plugin::failure::LoadError;
+use crate::plugin::failure::{LoadError, escaped_reason};
 use crate::plugin::load::{ApiFacts, Use};
 use crate::store::{Share, Store};
 use crate::telemetry::metrics::{ApiMetrics, HookMetrics, Metrics};
@@ -484,9 +484,9 @@ impl fmt::Display for HookStep {
             f,
             "{} `{}` of {} {} ({}), reads {}, on failure {}",
             self.hook,
-            self.function.function.name,
+            escaped_reason(&self.function.function.name),
             generation.spec.name,
-            generation.description.version,
+            escaped_reason(&generation.description.version),
             generation.digest.short(),
             self.function.function.reads.summary(),
             match self.on_failure {

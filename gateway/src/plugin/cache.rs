@@ -125,6 +125,7 @@ impl Cache {
     fn file(&self, engine: &wasmtime::Engine, digest: &Digest) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        RULES.hash(&mut hasher);
         self.0.path.join(format!("{}-{:016x}.{EXTENSION}", digest.hex(), hasher.finish()))
     }
 }
@@ -149,5 +150,7 @@ fn key(folder: &Path) -> io::Result<[u8; 32]> {
 }
 
 const EXTENSION: &str = "cwasm";
+/// What descriptions were held to before they were kept. To be raised with the rules: what is here is not checked again.
+const RULES: u32 = 2;
 /// Of the description, which stands before the component.
 const LENGTH_BYTES: usize = 8;

@@ -5,7 +5,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::CONTRACT;
 use super::description::Description;
-use super::failure::{LoadError, escaped_reason};
+use super::failure::{LoadError, Missing, escaped_reason};
 use super::v0_1::{self, Exports};
 use crate::model::id::PluginName;
 use crate::model::plugin::{Capability, Hook, Limits, PluginSpec};
@@ -51,11 +51,13 @@ pub fn types(plugin: &PluginName, component: &Component) -> Result<(), LoadError
 /// That it imports nothing that is not offered and granted. Returns its imports, sorted.
 pub fn imports(spec: &PluginSpec, component: &Component) -> Result<Vec<String>, LoadError> {
     let plugin = &spec.name;
-    let mut imports = Vec::new();
+    let (mut imports, mut wanted) = (Vec::new(), Vec::new());
     for (import, _) in component.component_type().imports(component.engine()) {
         match needed(import) {
             Need::Nothing => {}
-            Need::Grant(capability) => granted(spec, capability, format!("imports `{}`:", escaped_reason(import)))?,
+            Need::Grant(capability) => {
+                wanted.push(Missing { capability, wanted: format!("imports `{}`:", escaped_reason(import)) });
+            }
             Need::Version(found) => {
                 return Err(LoadError::Version { plugin: plugin.clone(), found: escaped_reason(&found) });
             }
@@ -65,22 +67,28 @@ pub fn imports(spec: &PluginSpec, component: &Component) -> Result<Vec<String>, 
         }
         imports.push(escaped_reason(import));
     }
+    granted(spec, wanted)?;
     imports.sort();
     Ok(imports)
 }
 
 /// That it asks for nothing that is not offered and granted: rights over what it returns are no imports.
 pub fn wanted(spec: &PluginSpec, description: &Description) -> Result<(), LoadError> {
-    let mut wanted = description.capabilities.iter();
-    wanted.try_for_each(|wanted| granted(spec, wanted.capability, "wants".to_owned()))
+    let wanted = description.capabilities.iter();
+    let wanted = wanted.map(|wanted| Missing { capability: wanted.capability, wanted: "wants".to_owned() });
+    granted(spec, wanted.collect())
 }
 
-fn granted(spec: &PluginSpec, capability: Capability, wanted: String) -> Result<(), LoadError> {
-    let plugin = spec.name.clone();
-    if !spec.grants.contains(&capability) {
-        return Err(LoadError::NotGranted { plugin, capability, wanted });
+/// That all of it is granted. What is not is told once, however often the plugin wants it.
+fn granted(spec: &PluginSpec, wanted: Vec<Missing>) -> Result<(), LoadError> {
+    let mut missing: Vec<Missing> = Vec::new();
+    for wanted in wanted {
+        let is_told = missing.iter().any(|told| told.capability == wanted.capability);
+        if !spec.grants.contains(&wanted.capability) && !is_told {
+            missing.push(wanted);
+        }
     }
-    Ok(())
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::NotGranted { plugin: spec.name.clone(), missing }) }
 }
 
 /// The capability that an import needs, if it needs one.
@@ -163,37 +171,8 @@ pub fn functions(plugin: &PluginName, description: &Description, exports: &Expor
     Ok(())
 }
 
-/// That a configuration fits the plugin's schema.
-pub fn config(plugin: &PluginName, description: &Description, config: &serde_json::Value) -> Result<(), LoadError> {
-    let Some(schema) = &description.config_schema else {
-        if config.is_null() {
-            return Ok(());
-        }
-        let reason = "this plugin takes no configuration".to_owned();
-        return Err(LoadError::Config { plugin: plugin.clone(), path: String::new(), reason });
-    };
-    let unusable = |reason: &str| LoadError::ConfigSchema { plugin: plugin.clone(), reason: escaped_reason(reason) };
-    if schema.len() > SCHEMA_BYTES_MAX {
-        return Err(unusable("it is larger than 256 KiB"));
-    }
-    let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| unusable(&error.to_string()))?;
-    // A schema is a stranger's: patterns run in linear time, and nothing is fetched.
-    let validator = jsonschema::options()
-        .with_pattern_options(jsonschema::PatternOptions::regex())
-        .build(&schema)
-        .map_err(|error| unusable(&error.to_string()))?;
-    // Where a definition gives no configuration, the plugin's defaults must do.
-    let nothing = serde_json::json!({});
-    let config = if config.is_null() { &nothing } else { config };
-    let Some(error) = validator.iter_errors(config).next() else { return Ok(()) };
-    let path = error.instance_path().to_string();
-    let path = if path.is_empty() { path } else { format!(" `{path}`") };
-    Err(LoadError::Config { plugin: plugin.clone(), path, reason: escaped_reason(&error.to_string()) })
-}
-
 /// A page of linear memory (WebAssembly core specification, section 4.2.8).
 const PAGE_BYTES: u64 = 64 << 10;
-const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 fn package() -> &'static str {
     CONTRACT.split('@').next().unwrap_or(CONTRACT)

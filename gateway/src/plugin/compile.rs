@@ -1,6 +1,7 @@
-//! Compiling a stranger's component, which is hard work on hostile input: in a process of its own, under limits.
+//! Hard work on a stranger's input, in a process of its own, under limits: compiling a component, and checking a
+//! configuration against its schema.
 //!
-//! Compiling cannot be stopped, runs deep into the stack and takes what memory it likes; a process can be ended from
+//! Neither can be stopped, both run deep into the stack and take what memory they like; a process can be ended from
 //! outside. Where there is no `stile` binary to start, as in a program that embeds the gateway, a thread must do.
 
 mod child;
@@ -18,11 +19,12 @@ use wasmtime::component::Component;
 
 use self::slots::Slots;
 use super::engine::Engine;
+use super::schema::{Misfit, Question};
 use crate::model::digest::Digest;
 use crate::model::gateway::Runtime;
 use crate::model::plugin::Limits;
 
-/// What compiles components. Cheap to clone.
+/// What compiles components and checks configurations. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Compiler(Arc<Shared>);
 
@@ -42,12 +44,12 @@ enum Way {
     Here,
 }
 
-/// How compiling went so far.
+/// How it went so far.
 #[derive(Debug, Default)]
 pub struct CompileNumbers {
-    /// Components that are being compiled.
+    /// Components that are being compiled, and configurations that are being checked.
     pub running: AtomicU64,
-    /// Not compiled, because of `compile_time_max_ms`.
+    /// Not compiled or checked, because of `compile_time_max_ms`.
     pub time: AtomicU64,
     /// Because of `compile_memory_bytes_max`.
     pub memory: AtomicU64,
@@ -57,7 +59,7 @@ pub struct CompileNumbers {
     pub broken: AtomicU64,
 }
 
-/// A component did not compile.
+/// A component did not compile, or a configuration was not checked.
 #[derive(Debug)]
 pub enum CompileError {
     /// The compiler's word for it: text with a stranger's words in it.
@@ -110,16 +112,35 @@ impl Compiler {
         digest: &Digest,
         limits: &Limits,
     ) -> Result<(Component, Duration), CompileError> {
+        let begun = Instant::now();
+        let component = self.work(|way| match way {
+            Way::Child(program) => child::compile(program, self.0.threads, engine, wasm, digest, limits),
+            Way::Here => compiled_here(engine.wasmtime(), wasm, limits.compile_time_max),
+        })?;
+        Ok((component, begun.elapsed()))
+    }
+
+    /// Checks a configuration, after those that came before.
+    pub fn validate(
+        &self,
+        question: Question,
+        time_max: Duration,
+        memory_bytes_max: u64,
+    ) -> Result<Result<(), Misfit>, CompileError> {
+        self.work(|way| match way {
+            Way::Child(program) => child::validate(program, &question, time_max, memory_bytes_max),
+            Way::Here => here(time_max, move || question.answer()),
+        })
+    }
+
+    /// Does one piece of work, and counts it.
+    fn work<T>(&self, work: impl FnOnce(&Way) -> Result<T, CompileError>) -> Result<T, CompileError> {
         let _slot = self.0.slots.take();
         let numbers = &self.0.numbers;
         numbers.running.fetch_add(1, Ordering::Relaxed);
-        let begun = Instant::now();
-        let compiled = match &self.0.way {
-            Way::Child(program) => child::compile(program, self.0.threads, engine, wasm, digest, limits),
-            Way::Here => here(engine.wasmtime(), wasm, limits.compile_time_max),
-        };
+        let done = work(&self.0.way);
         numbers.running.fetch_sub(1, Ordering::Relaxed);
-        let count = match &compiled {
+        let count = match &done {
             Ok(_) | Err(CompileError::Refused(_)) => None,
             Err(CompileError::Time) => Some(&numbers.time),
             Err(CompileError::Memory) => Some(&numbers.memory),
@@ -129,24 +150,30 @@ impl Compiler {
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        Ok((compiled?, begun.elapsed()))
+        done
     }
 }
 
-/// Compiles in a thread. What bounds it when its time is over is the size of the file.
-fn here(engine: &wasmtime::Engine, wasm: &[u8], time_max: Duration) -> Result<Component, CompileError> {
-    let (sender, receiver) = mpsc::channel();
+fn compiled_here(engine: &wasmtime::Engine, wasm: &[u8], time_max: Duration) -> Result<Component, CompileError> {
     let (engine, wasm) = (engine.clone(), wasm.to_vec());
-    let compile = move || {
-        // Nobody listens any more when it took too long.
-        let _ = sender.send(Component::new(&engine, wasm));
-    };
-    let thread = std::thread::Builder::new().name("stile-compile".to_owned()).spawn(compile);
-    thread.map_err(CompileError::Start)?;
-    match receiver.recv_timeout(time_max) {
-        Ok(Ok(component)) => Ok(component),
-        Ok(Err(error)) => Err(CompileError::Refused(format!("{error:#}"))),
-        Err(RecvTimeoutError::Timeout) => Err(CompileError::Time),
-        Err(RecvTimeoutError::Disconnected) => Err(CompileError::Broken("it panicked".to_owned())),
-    }
+    let compiled = here(time_max, move || Component::new(&engine, wasm))?;
+    compiled.map_err(|error| CompileError::Refused(format!("{error:#}")))
 }
+
+/// Works in a thread. What bounds it when its time is over is the size of what it was given.
+fn here<T: Send + 'static>(time_max: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, CompileError> {
+    let (sender, receiver) = mpsc::channel();
+    let work = move || {
+        // Nobody listens any more when it took too long.
+        let _ = sender.send(work());
+    };
+    let thread = std::thread::Builder::new().name("stile-compile".to_owned()).stack_size(STACK_BYTES).spawn(work);
+    thread.map_err(CompileError::Start)?;
+    receiver.recv_timeout(time_max).map_err(|ended| match ended {
+        RecvTimeoutError::Timeout => CompileError::Time,
+        RecvTimeoutError::Disconnected => CompileError::Broken("it panicked".to_owned()),
+    })
+}
+
+/// Taken as it is used. A schema within its size has some ten thousand references, each of which may lead to the next.
+const STACK_BYTES: usize = 256 << 20;

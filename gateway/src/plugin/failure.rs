@@ -57,6 +57,27 @@ pub fn escaped_reason(reason: &str) -> String {
 
 const REASON_BYTES_MAX: usize = 2048;
 
+/// A capability that a plugin wants, and was not granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The capability.
+    pub capability: Capability,
+    /// How the plugin says so, already escaped.
+    pub wanted: String,
+}
+
+/// All that is missing, with what grants it: one line, and one round.
+fn not_granted(plugin: &PluginName, missing: &[Missing]) -> String {
+    let list = |shown: fn(&Missing) -> String| missing.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let wanted = list(|missing| format!("{} capability `{}`", missing.wanted, missing.capability.as_str()));
+    let names = list(|missing| format!("`{}`", missing.capability.as_str()));
+    let beside: String = missing.iter().map(|missing| missing.capability.beside()).collect();
+    let (are, them) = if missing.len() == 1 { ("is", "that") } else { ("are", "them") };
+    format!(
+        "{wanted}, which {are} not granted; if you trust it with {them}, add {names} to `plugins.{plugin}.grants`{beside}"
+    )
+}
+
 /// A plugin, or one use of it, cannot be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
@@ -191,18 +212,13 @@ pub enum LoadError {
         /// What may help.
         hint: &'static str,
     },
-    /// It wants a capability that was not granted.
-    #[error(
-        "plugin `{plugin}`: {wanted} capability `{}`, which is not granted; if you trust it with that, add `{}` to `plugins.{plugin}.grants`{}",
-        capability.as_str(), capability.as_str(), capability.beside()
-    )]
+    /// It wants capabilities that were not granted.
+    #[error("plugin `{plugin}`: {}", not_granted(plugin, missing))]
     NotGranted {
         /// The plugin.
         plugin: PluginName,
-        /// The capability.
-        capability: Capability,
-        /// How it says so.
-        wanted: String,
+        /// All that it wants.
+        missing: Vec<Missing>,
     },
     /// It wants a capability that this version does not have.
     #[error("plugin `{plugin}`: wants capability `{capability}`, which this version of the gateway does not offer")]

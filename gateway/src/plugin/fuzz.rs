@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use wasmtime::component::Component;
 
 use super::check;
+use super::schema::{Misfit, Question};
 use super::shape;
 use super::v0_1::lift::{self, Lift};
 use super::v0_1::written::{self, Lines};
@@ -17,6 +18,7 @@ use crate::model::outgoing::Destination;
 use crate::model::path;
 use crate::model::plugin::{Capability, Hook, Limits};
 use crate::model::session::{Session, SessionEdit};
+use crate::telemetry::text::is_plain;
 use crate::tyk;
 
 /// The bytes of a component: what is looked at before a byte of it runs. Few functions are allowed, so that compiling, which is
@@ -48,12 +50,21 @@ pub fn describe(bytes: &[u8]) {
     // The cache keeps it so.
     let kept = serde_json::to_vec(&description).expect("it can be kept");
     assert_eq!(serde_json::from_slice::<super::description::Description>(&kept).ok(), Some(description.clone()));
+    assert!(is_plain(&description.name) && is_plain(&description.version), "{description:?}");
     for function in &description.functions {
+        assert!(is_plain(&function.name), "{function:?}");
         shown(&function.reads.summary());
     }
-    let config = config.get(1).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    if let Err(told) = check::config(&name(), &description, &config) {
-        shown(&told.to_string());
+    let Some(schema) = description.config_schema else { return };
+    // A gateway answers in a process that it ends; here, a schema of many references would be taken for a loop.
+    if schema.matches("Ref").count() + schema.matches("$ref").count() > REFERENCES_MAX {
+        return;
+    }
+    let config = config.get(1).map_or("null", |text| text).to_owned();
+    match (Question { schema, config }).answer() {
+        Ok(()) => {}
+        Err(Misfit::Schema(reason)) => shown(&reason),
+        Err(Misfit::Config { path, reason }) => [path, reason].iter().for_each(|text| shown(text)),
     }
 }
 
@@ -195,6 +206,8 @@ fn shown(reason: &str) {
     let escaped = super::failure::escaped_reason(reason);
     assert!(escaped.len() < 2_100 && !escaped.contains(['\n', '\r', '\u{1b}']), "{escaped}");
 }
+
+const REFERENCES_MAX: usize = 8;
 
 fn name() -> PluginName {
     PluginName::parse("stranger").expect("a name")

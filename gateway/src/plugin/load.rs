@@ -14,6 +14,7 @@ use wasmtime::component::{Component, InstancePre};
 use super::cache::{Artifact, Cache};
 use super::check;
 use super::compile::{CompileError, Compiler};
+use super::configs::Configs;
 use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
@@ -78,6 +79,7 @@ pub struct Generation {
     pub initial_memory_bytes: u64,
     /// Interfaces that it imports, sorted.
     pub imports: Vec<String>,
+    configs: Configs,
     pub(super) limits: Arc<Limits>,
     pub(super) engine: Engine,
     pub(super) component: InstancePre<Host>,
@@ -240,6 +242,7 @@ impl Loader {
             description,
             initial_memory_bytes,
             imports,
+            configs: Configs::default(),
             limits,
             component,
             exports,
@@ -265,7 +268,9 @@ impl Loader {
         let pool = match known {
             Some(pool) => pool.clone(),
             None => {
-                check::config(&generation.spec.name, &generation.description, &hook_use.config)?;
+                let of = (&generation.spec.name, &*generation.limits);
+                let schema = generation.description.config_schema.as_deref();
+                generation.configs.check(&self.compiler, of, schema, &hook_use.config)?;
                 let identity = self.identity(generation, api);
                 let pool =
                     Arc::new(Pool::new(generation.clone(), identity, config, self.workers, self.instances.clone()));
@@ -355,7 +360,7 @@ impl Generation {
         let offered: Vec<&Function> = self.description.functions_for(hook).collect();
         let names = || match offered.as_slice() {
             [] => "none".to_owned(),
-            some => some.iter().map(|f| format!("`{}`", f.name)).collect::<Vec<_>>().join(", "),
+            some => some.iter().map(|f| format!("`{}`", escaped_reason(&f.name))).collect::<Vec<_>>().join(", "),
         };
         if offered.is_empty() {
             let mut hooks: Vec<String> = Hook::ALL

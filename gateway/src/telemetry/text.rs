@@ -31,6 +31,11 @@ pub fn escaped_bytes(bytes: &[u8], bytes_max: usize) -> String {
     escaped(&String::from_utf8_lossy(bytes), bytes_max).into_owned()
 }
 
+/// Whether all of it is plainly visible, and without a backslash: [`escaped`] changes nothing of it.
+pub fn is_plain(text: &str) -> bool {
+    !text.chars().any(needs_escape)
+}
+
 /// JSON with what is hidden inside its strings written as JSON's own escapes.
 pub fn json_escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());

@@ -1,6 +1,7 @@
-//! The gateway's side of a process that compiles: starts it, gives it a component, waits for what comes of it, ends it.
+//! The gateway's side of a process that compiles or checks: starts it, gives it what to work on, waits for what comes of it,
+//! ends it.
 //!
-//! Nothing that the process does is believed but bytes that carry the seal, whose key it was given with the component.
+//! Nothing that the process does is believed but bytes that carry the seal, whose key it was given with its work.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -15,11 +16,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use wasmtime::component::Component;
 
 use super::CompileError;
-use super::confined::{COMMAND, Order, Outcome};
+use super::confined::{COMMAND, Order, Outcome, Work};
 use crate::model::digest::Digest;
 use crate::model::plugin::Limits;
 use crate::plugin::engine::Engine;
-use crate::plugin::seal::Seal;
+use crate::plugin::schema::{Misfit, Question};
+use crate::plugin::seal::{Opened, Seal};
 
 /// Has `program` compile a component.
 pub(super) fn compile(
@@ -31,29 +33,60 @@ pub(super) fn compile(
     limits: &Limits,
 ) -> Result<Component, CompileError> {
     let order = Order {
-        code: engine.code(),
+        work: Work::Compile(engine.code()),
         time_max: limits.compile_time_max,
         memory_bytes_max: limits.compile_memory_bytes_max,
         threads,
     };
-    let seal = Seal::random().map_err(CompileError::Start)?;
-    let input = input(&seal, wasm).map_err(CompileError::Start)?;
-    let answer = run(program, &order, input, limits.compiled_bytes_max)?;
-    let broken = || CompileError::Broken("what it wrote is not whole".to_owned());
-    let (outcome, content) = seal.open(digest, &answer).and_then(|opened| opened.split_at(1)).ok_or_else(broken)?;
-    match Outcome::parse(outcome).ok_or_else(broken)? {
+    ask(program, &order, wasm, digest, limits.compiled_bytes_max, |outcome, content| match outcome {
         Outcome::Refused => Err(CompileError::Refused(String::from_utf8_lossy(content.bytes()).into_owned())),
         Outcome::Compiled => content
             .component(engine.wasmtime())
             .map_err(|error| CompileError::Broken(format!("what it made cannot be loaded: {error:#}"))),
-    }
+        Outcome::Validated => Err(broken()),
+    })
+}
+
+/// Has `program` answer a question.
+pub(super) fn validate(
+    program: &Path,
+    question: &Question,
+    time_max: Duration,
+    memory_bytes_max: u64,
+) -> Result<Result<(), Misfit>, CompileError> {
+    let order = Order { work: Work::Validate, time_max, memory_bytes_max, threads: 1 };
+    let asked = serde_json::to_vec(question).map_err(|error| CompileError::Start(error.into()))?;
+    ask(program, &order, &asked, &Digest::of(&asked), ANSWER_BYTES_MAX, |outcome, content| match outcome {
+        Outcome::Validated => serde_json::from_slice(content.bytes()).map_err(|_| broken()),
+        Outcome::Compiled | Outcome::Refused => Err(broken()),
+    })
+}
+
+/// Has `program` carry out an order, and reads what it wrote.
+fn ask<T>(
+    program: &Path,
+    order: &Order,
+    given: &[u8],
+    digest: &Digest,
+    answer_bytes_max: u64,
+    read: impl FnOnce(Outcome, Opened<'_>) -> Result<T, CompileError>,
+) -> Result<T, CompileError> {
+    let seal = Seal::random().map_err(CompileError::Start)?;
+    let input = input(&seal, given).map_err(CompileError::Start)?;
+    let answer = run(program, order, input, answer_bytes_max)?;
+    let (outcome, content) = seal.open(digest, &answer).and_then(|opened| opened.split_at(1)).ok_or_else(broken)?;
+    read(Outcome::parse(outcome).ok_or_else(broken)?, content)
+}
+
+fn broken() -> CompileError {
+    CompileError::Broken("what it wrote is not whole".to_owned())
 }
 
 /// What the process reads: memory that both see, so that neither waits for the other.
-fn input(seal: &Seal, wasm: &[u8]) -> io::Result<File> {
+fn input(seal: &Seal, given: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create("stile-compile", MemfdFlags::CLOEXEC)?);
     file.write_all(seal.key())?;
-    file.write_all(wasm)?;
+    file.write_all(given)?;
     file.rewind()?;
     Ok(file)
 }
@@ -146,6 +179,8 @@ fn failed(status: ExitStatus, words: &str) -> CompileError {
 
 const LOOK: Duration = Duration::from_millis(1);
 const WORDS_BYTES_MAX: u64 = 4096;
+/// More than a path and a reason, as they are cut.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// For the seal, and for the words of a refusal.
 const ANSWER_BYTES_SPARE: u64 = 4096;
 
@@ -198,12 +233,8 @@ mod tests {
         check("echo memory allocation of 8 bytes failed >&2; kill -ABRT $$", |e| matches!(e, CompileError::Memory));
         check("echo no >&2; exit 3", |error| matches!(error, CompileError::Broken(reason) if reason.ends_with(": no")));
         let gone = Path::new("/there/is/no/such/compiler");
-        let order = Order {
-            code: crate::plugin::engine::CodeSettings::parse("full:65536").expect("settings"),
-            time_max: Duration::from_secs(1),
-            memory_bytes_max: 1 << 30,
-            threads: 1,
-        };
+        let order =
+            Order { work: Work::Validate, time_max: Duration::from_secs(1), memory_bytes_max: 1 << 30, threads: 1 };
         let input = input(&Seal::new([0; 32]), b"").expect("memory");
         assert!(matches!(run(gone, &order, input, 1), Err(CompileError::Start(_))));
     }

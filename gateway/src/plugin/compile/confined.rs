@@ -1,4 +1,5 @@
-//! The other side: a process that reads a component, compiles it, writes what comes of it, and can do little else.
+//! The other side: a process that reads a component and compiles it, or a configuration and checks it, writes what comes of
+//! it, and can do little else.
 //!
 //! It takes its limits upon itself before it reads a byte.
 
@@ -9,16 +10,17 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::model::digest::Digest;
 use crate::plugin::engine::CodeSettings;
+use crate::plugin::schema::Question;
 use crate::plugin::seal::Seal;
 
 /// The command of `stile` that does so. It is not for people.
 pub const COMMAND: &str = "compile-plugin";
 
-/// What to compile for, and what that may use.
+/// What to do, and what that may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
-    /// The engine's settings.
-    pub code: CodeSettings,
+    /// What to do.
+    pub work: Work,
     /// Wall time, which the gateway watches; here as time of a processor for each thread.
     pub time_max: Duration,
     /// Memory.
@@ -27,18 +29,40 @@ pub struct Order {
     pub threads: usize,
 }
 
+/// What such a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// To compile a component, for an engine with these settings.
+    Compile(CodeSettings),
+    /// To answer a [`Question`].
+    Validate,
+}
+
+impl Work {
+    fn word(self) -> String {
+        match self {
+            Self::Compile(code) => code.word(),
+            Self::Validate => VALIDATE.to_owned(),
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        if word == VALIDATE { Some(Self::Validate) } else { CodeSettings::parse(word).map(Self::Compile) }
+    }
+}
+
 impl Order {
     /// As arguments of the command.
     pub fn arguments(&self) -> [String; 4] {
         let seconds = self.time_max.as_secs();
-        [self.code.word(), seconds.to_string(), self.memory_bytes_max.to_string(), self.threads.to_string()]
+        [self.work.word(), seconds.to_string(), self.memory_bytes_max.to_string(), self.threads.to_string()]
     }
 
     /// Reads what [`Order::arguments`] wrote.
     pub fn parse(arguments: &[String]) -> Option<Self> {
-        let [code, seconds, memory_bytes_max, threads] = arguments else { return None };
+        let [work, seconds, memory_bytes_max, threads] = arguments else { return None };
         Some(Self {
-            code: CodeSettings::parse(code)?,
+            work: Work::parse(work)?,
             time_max: Duration::from_secs(seconds.parse().ok()?),
             memory_bytes_max: memory_bytes_max.parse().ok()?,
             threads: threads.parse().ok()?,
@@ -53,35 +77,43 @@ pub(super) enum Outcome {
     Compiled = 1,
     /// The reason comes after it.
     Refused = 2,
+    /// What was found comes after it, as JSON.
+    Validated = 3,
 }
 
 impl Outcome {
     pub(super) fn parse(byte: &[u8]) -> Option<Self> {
-        [Self::Compiled, Self::Refused].into_iter().find(|outcome| [*outcome as u8] == byte)
+        [Self::Compiled, Self::Refused, Self::Validated].into_iter().find(|outcome| [*outcome as u8] == byte)
     }
 }
 
-/// Does what the process is for: reads a key and a component, writes the sealed outcome.
+/// Does what the process is for: reads a key and what to work on, writes the sealed outcome.
 pub fn run(order: &Order, input: &mut dyn Read, output: &mut dyn Write) -> io::Result<()> {
     confine(order)?;
     let mut key = [0; 32];
     input.read_exact(&mut key)?;
-    let mut wasm = Vec::new();
-    input.read_to_end(&mut wasm)?;
-    let (outcome, content) = match compile(order, &wasm) {
-        Ok(compiled) => (Outcome::Compiled, compiled),
-        Err(error) => (Outcome::Refused, cut(format!("{error:#}")).into_bytes()),
+    let mut given = Vec::new();
+    input.read_to_end(&mut given)?;
+    let (outcome, content) = match order.work {
+        Work::Compile(code) => match compile(code, order.threads, &given) {
+            Ok(compiled) => (Outcome::Compiled, compiled),
+            Err(error) => (Outcome::Refused, cut(format!("{error:#}")).into_bytes()),
+        },
+        Work::Validate => {
+            let question: Question = serde_json::from_slice(&given)?;
+            (Outcome::Validated, serde_json::to_vec(&question.answer())?)
+        }
     };
     let mut sealed = content;
     sealed.insert(0, outcome as u8);
-    output.write_all(&Seal::new(key).code(&Digest::of(&wasm), &sealed))?;
+    output.write_all(&Seal::new(key).code(&Digest::of(&given), &sealed))?;
     output.write_all(&sealed)?;
     output.flush()
 }
 
-fn compile(order: &Order, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    let mut config = order.code.config();
-    config.parallel_compilation(order.threads > 1);
+fn compile(code: CodeSettings, threads: usize, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let mut config = code.config();
+    config.parallel_compilation(threads > 1);
     wasmtime::Engine::new(&config)?.precompile_component(wasm)
 }
 
@@ -132,6 +164,8 @@ fn mapped_bytes() -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("`/proc/self/statm` is not a number"))
 }
 
+/// No engine has settings of this name.
+const VALIDATE: &str = "validate";
 /// Requests come first.
 const NICE: i32 = 15;
 /// The three that it was given, and what the library reads about the machine.
@@ -144,13 +178,11 @@ mod tests {
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
-        let order = Order {
-            code: CodeSettings::parse("tight:65536").expect("settings"),
-            time_max: Duration::from_secs(60),
-            memory_bytes_max: 1 << 30,
-            threads: 2,
-        };
-        assert_eq!(Order::parse(&order.arguments()), Some(order));
+        for work in [Work::Compile(CodeSettings::parse("tight:65536").expect("settings")), Work::Validate] {
+            let time_max = Duration::from_secs(60);
+            let order = Order { work, time_max, memory_bytes_max: 1 << 30, threads: 2 };
+            assert_eq!(Order::parse(&order.arguments()), Some(order));
+        }
         assert_eq!(Order::parse(&[]), None);
         assert_eq!(Outcome::parse(&[2]), Some(Outcome::Refused));
         assert_eq!(Outcome::parse(&[0]), None);

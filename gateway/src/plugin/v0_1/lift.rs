@@ -23,6 +23,7 @@ use crate::plugin::verdict::{
     ApiRequest, AuthVerdict, Edits, HeaderEdit, RecordVerdict, Refusal, Rejection, Reply, RequestEdit, ResponseEdit,
     UpstreamOverride, Verdict,
 };
+use crate::telemetry::text::is_plain;
 
 /// Why an answer is not valid: words for the log, with the guest's own text in them.
 #[derive(Debug)]
@@ -596,8 +597,8 @@ pub fn description(raw: hooks::description::PluginDescription) -> Result<Descrip
     Ok(Description {
         capabilities: capabilities.collect::<Result<_, _>>()?,
         metrics: metrics.collect::<Result<_, _>>()?,
-        name: short(raw.name).map_err(|Invalid(text)| no(text))?,
-        version: short(raw.version).map_err(|Invalid(text)| no(text))?,
+        name: name(raw.name, "a plugin's name").map_err(|Invalid(text)| no(text))?,
+        version: name(raw.version, "a plugin's version").map_err(|Invalid(text)| no(text))?,
         functions,
         config_schema: raw.config_schema,
     })
@@ -623,14 +624,14 @@ fn function(raw: hooks::description::Function) -> Result<Function, Invalid> {
         d::Hook::Response => Hook::Response,
         d::Hook::Analytics => Hook::Analytics,
     };
-    if raw.name.is_empty() || raw.name.len() > FUNCTION_NAME_BYTES_MAX {
-        return Err(invalid!("a function's name is empty or longer than {FUNCTION_NAME_BYTES_MAX} bytes"));
+    if raw.name.is_empty() {
+        return Err(invalid!("a function's name is empty"));
     }
     let wanted = raw.reads.context;
     let has = |flag| wanted.contains(flag);
     Ok(Function {
         hook,
-        name: raw.name,
+        name: name(raw.name, "a function's name")?,
         reads: Reads {
             headers: header_selection(raw.reads.headers)?,
             body_bytes_max: match raw.reads.body {
@@ -663,6 +664,17 @@ fn header_selection(raw: hooks::description::HeaderSelection) -> Result<HeaderSe
     })
 }
 
+/// A name that people read, on a terminal too.
+fn name(text: String, of: &str) -> Result<String, Invalid> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(invalid!("{of} is longer than {NAME_BYTES_MAX} bytes"));
+    }
+    if !is_plain(&text) {
+        return Err(invalid!("`{text}` is not {of}: it has a backslash, or characters that nobody sees"));
+    }
+    Ok(text)
+}
+
 fn short(text: String) -> Result<String, Invalid> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(invalid!("a text of {} bytes, more than {TEXT_BYTES_MAX}", text.len()));
@@ -678,7 +690,7 @@ const LIST_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 64 << 10;
 const METHOD_BYTES_MAX: usize = 32;
 const VAR_NAME_BYTES_MAX: usize = 256;
-const FUNCTION_NAME_BYTES_MAX: usize = 128;
+const NAME_BYTES_MAX: usize = 128;
 const FUNCTIONS_MAX: usize = 256;
 const METRICS_MAX: usize = 64;
 const METRIC_NAME_BYTES_MAX: usize = 128;

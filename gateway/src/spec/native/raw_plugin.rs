@@ -171,10 +171,10 @@ pub(super) struct PluginLimits {
     /// The largest component file. Default: 33554432.
     #[schemars(range(min = 1))]
     pub(super) file_bytes_max: Option<u64>,
-    /// Time for compiling. Default: 60000.
+    /// Time for compiling, and again for checking configurations against the plugin's schema. Default: 60000.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub(super) compile_time_max_ms: Option<u64>,
-    /// Memory of the process that compiles the plugin, in bytes. Default: 1073741824.
+    /// Memory of the process that compiles the plugin, or checks a configuration of it, in bytes. Default: 1073741824.
     #[schemars(range(min = 16_777_216))]
     pub(super) compile_memory_bytes_max: Option<u64>,
     /// What the plugin may be compiled to, in bytes. Default: 268435456.
