@@ -35,6 +35,7 @@ pub const TARGETS: [Target; 11] = [
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::hash::{BuildHasher as _, RandomState};
     use std::path::PathBuf;
 
     use super::*;
@@ -71,4 +72,61 @@ mod tests {
             assert!(files > 2, "{} has few seeds", target.name);
         }
     }
+
+    /// A short run without end's means: other ones each time, and what goes wrong is printed, to become a seed.
+    #[test]
+    fn nothing_that_is_kept_goes_wrong_when_it_is_changed() {
+        let mut random = Random(RandomState::new().hash_one("a run"));
+        for target in TARGETS {
+            let entries = std::fs::read_dir(folder("seeds").join(target.name)).expect("it is there");
+            let seeds: Vec<Vec<u8>> =
+                entries.map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file")).collect();
+            for _ in 0..ROUNDS {
+                let mut bytes = random.one_of(&seeds).clone();
+                for _ in 0..=random.below(4) {
+                    change(&mut bytes, &seeds, &mut random);
+                }
+                let ran = std::panic::catch_unwind(|| (target.run)(&bytes));
+                assert!(ran.is_ok(), "{} goes wrong with `{}`", target.name, bytes.escape_ascii());
+            }
+        }
+    }
+
+    /// As a fuzzer does: takes out, puts in, doubles, or puts one's end behind another one's begin.
+    fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
+        let (at, length) = (random.below(bytes.len() + 1), random.below(16));
+        let end = (at + length).min(bytes.len());
+        match random.below(5) {
+            0 => drop(bytes.drain(at..end)),
+            1 => drop(bytes.splice(at..at, random.one_of(&TOKENS).bytes())),
+            2 => bytes.extend_from_within(at..end),
+            3 => {
+                let other = random.one_of(seeds);
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[random.below(other.len() + 1)..]);
+            }
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
+        }
+    }
+
+    /// Numbers by xorshift.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % bound as u64).expect("below a length")
+        }
+
+        fn one_of<'t, T>(&mut self, of: &'t [T]) -> &'t T {
+            &of[self.below(of.len())]
+        }
+    }
+
+    /// For each target. Some seconds in all; `just fuzz` goes on.
+    const ROUNDS: usize = 3_000;
+    const TOKENS: [&str; 12] =
+        ["\0", "\n", "%2e", "%", "..", "-1", "18446744073709551616", "1e999", "null", "\u{202e}", "[[[[", "*"];
 }
