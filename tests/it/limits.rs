@@ -108,8 +108,8 @@ fn default(value: &Value, description: &str) -> String {
         return value.to_string();
     }
     let Some((_, said)) = description.split_once("Default: ") else { return "none".to_owned() };
-    let said = said.trim_end_matches('.');
-    said.parse().map_or_else(|_| said.to_owned(), grouped)
+    let said = said.trim_end_matches('.').replace('\n', " ").replace('|', "/");
+    said.parse().map_or_else(|_| said.clone(), grouped)
 }
 
 /// A number as people write it here: `10_000`.
