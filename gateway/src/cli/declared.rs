@@ -58,11 +58,7 @@ impl Declared {
             self.gateway.runtime.grants_max.as_ref().is_none_or(|grants_max| grants_max.contains(&capability));
         let (name, plugin) = (capability.as_str(), &self.spec.name);
         // What includes another one grants it too.
-        let is_included = self
-            .spec
-            .grants
-            .iter()
-            .any(|grant| *grant != capability && Capability::granted([*grant]).contains(&capability));
+        let is_included = self.spec.grants.iter().any(|grant| grant.includes(capability));
         let mut to_do = Vec::new();
         if is_asked && !is_granted {
             to_do.push(format!("add `{name}` to `plugins.{plugin}.grants`{}", capability.beside()));

@@ -189,6 +189,11 @@ impl Capability {
         Self::ALL.into_iter().find(|c| c.as_str() == name)
     }
 
+    /// Whether who has this one has the other one too.
+    pub fn includes(self, other: Self) -> bool {
+        self != other && Self::granted([self]).contains(&other)
+    }
+
     /// What a plugin has with these grants: each once, in order, with what it includes.
     pub fn granted(grants: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut all: Vec<Self> = grants.into_iter().collect();

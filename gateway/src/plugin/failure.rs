@@ -70,8 +70,11 @@ pub struct Missing {
 fn not_granted(plugin: &PluginName, missing: &[Missing]) -> String {
     let list = |shown: fn(&Missing) -> String| missing.iter().map(shown).collect::<Vec<_>>().join(", ");
     let wanted = list(|missing| format!("{} capability `{}`", missing.wanted, missing.capability.as_str()));
-    let names = list(|missing| format!("`{}`", missing.capability.as_str()));
-    let beside: String = missing.iter().map(|missing| missing.capability.beside()).collect();
+    // What another one includes need not be added.
+    let is_included = |of: Capability| missing.iter().any(|missing| missing.capability.includes(of));
+    let needed = || missing.iter().map(|missing| missing.capability).filter(|of| !is_included(*of));
+    let names: Vec<String> = needed().map(|of| format!("`{}`", of.as_str())).collect();
+    let (names, beside) = (names.join(", "), needed().map(Capability::beside).collect::<String>());
     let (are, them) = if missing.len() == 1 { ("is", "that") } else { ("are", "them") };
     format!(
         "{wanted}, which {are} not granted; if you trust it with {them}, add {names} to `plugins.{plugin}.grants`{beside}"

@@ -235,8 +235,9 @@ async fn a_plugin_that_was_not_granted_sessions_does_not_load_and_the_line_to_ad
     let reading = || api("read").upstream(&upstream).pre("reader");
     let problems = async |builder: Builder| builder.try_start().await.expect("the others are served").problems();
 
+    // Who may change them may read them.
     let told = problems(both(&upstream, "")).await;
-    assert!(told.contains("add `sessions-read` to `plugins.stored.grants`"), "{told}");
+    assert!(told.contains("add `sessions` to `plugins.stored.grants`"), "{told}");
     let told = problems(both(&upstream, "").grant("stored", ["sessions-read"])).await;
     assert!(told.contains("add `sessions` to `plugins.stored.grants`"), "{told}");
     let told = problems(Gateway::with(reading()).grant("reader", ["log", "kv", "session-limits"])).await;
