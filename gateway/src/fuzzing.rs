@@ -33,6 +33,7 @@ pub const TARGETS: [Target; 11] = [
 ];
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::collections::BTreeSet;
     use std::hash::{BuildHasher as _, RandomState};
