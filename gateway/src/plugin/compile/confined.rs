@@ -34,7 +34,7 @@ pub struct Order {
 pub enum Work {
     /// To compile a component, for an engine with these settings.
     Compile(CodeSettings),
-    /// To answer a [`Question`].
+    /// To answer a question about a configuration.
     Validate,
 }
 
