@@ -48,19 +48,23 @@ kill rounds="100": plugins
 
 # Very many exchanges of a plugin while callers use it: no request fails or sees two versions, memory does not grow
 swaps swaps="10000":
-    cargo run --release --package stile-tests --example swaps -- {{ swaps }}
+    cargo build --release --workspace --bin stile-of-tests --example swaps
+    "${CARGO_TARGET_DIR:-target}"/release/examples/swaps {{ swaps }}
 
 # From a plugin's file to the first request it answers: small and large, compiled and cached, and what others wait meanwhile
 loads: plugins
-    cargo run --release --package stile-tests --example loads
+    cargo build --release --workspace --bin stile-of-tests --example loads
+    "${CARGO_TARGET_DIR:-target}"/release/examples/loads
 
 # A thousand APIs with three of twenty plugins each: start, memory, requests a second
 many: plugins
-    cargo run --release --package stile-tests --example many
+    cargo build --release --workspace --bin stile-of-tests --example many
+    "${CARGO_TARGET_DIR:-target}"/release/examples/many
 
 # Every attack of the corpus (or those named) while a neighbour API is asked: answers, times, and the neighbour's p99
 hostile *attacks:
-    cargo run --release --package stile-tests --example hostile -- {{ attacks }}
+    cargo build --release --workspace --bin stile-of-tests --example hostile
+    "${CARGO_TARGET_DIR:-target}"/release/examples/hostile {{ attacks }}
 
 # Takes each guard of the corpus that is code (or those of the attacks named) out of the code: its attack's test must fail
 guards *attacks:
