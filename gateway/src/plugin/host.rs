@@ -119,7 +119,7 @@ impl Host {
             is_open: false,
             outgoing_left: 0,
             deadline: Instant::now(),
-            call: lane.call(),
+            call: Call::default(),
             lane,
             calls_left: 0,
             session_calls_left: 0,

@@ -45,8 +45,8 @@ struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
-/// One call on the lane's core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One call on the lane's core; by default none of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Call(u64);
 
 /// Which of the last calls held a core for long, one bit each.
@@ -71,7 +71,8 @@ impl SlowLane {
 
     /// Gives the call's turn back, waits for the next one, and lets the core look at its sockets in between.
     pub fn next_turn(&self, call: Call) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.0.leave_core();
+        let held = self.0.state().held_since.elapsed();
+        self.0.rest_after(held);
         self.0.end(call);
         let lane = self.0.clone();
         Box::pin(async move {
@@ -99,9 +100,10 @@ impl SlowLane {
             let begun = Instant::now();
             self.0.state().held_since = begun;
             let polled = guest.as_mut().poll(cx);
-            *was_long |= begun.elapsed() > LONG;
+            let held = begun.elapsed();
+            *was_long |= held > LONG;
             if polled.is_ready() {
-                self.0.leave_core();
+                self.0.rest_after(held);
             } else {
                 self.0.waits(call);
             }
@@ -116,12 +118,10 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guest that held the core is about to leave it.
-    fn leave_core(&self) {
-        let (now, mut state) = (Instant::now(), self.state());
-        let held = now.duration_since(state.held_since);
+    /// Rests where a guest that leaves the core now has held it for long.
+    fn rest_after(&self, held: Duration) {
         if held > LONG {
-            state.rests_until = now + held.min(REST_MAX);
+            self.state().rests_until = Instant::now() + held.min(REST_MAX);
         }
     }
 
