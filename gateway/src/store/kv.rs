@@ -174,11 +174,6 @@ impl KvSpace {
         })
     }
 
-    /// Whether a call may have to wait for an answer.
-    pub const fn may_wait(&self) -> bool {
-        matches!(self.place, Place::There(_))
-    }
-
     fn check_key(&self, key: &str) -> Result<(), KvError> {
         if key.is_empty() || is_above(key.len(), self.limits.key_bytes_max) {
             return self.counted(Err(KvError::KeyInvalid));
