@@ -40,6 +40,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::random::Random;
 
     fn folder(name: &str) -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(name)
@@ -77,13 +78,13 @@ mod tests {
     /// A short run without end's means: other ones each time, and what goes wrong is printed, to become a seed.
     #[test]
     fn nothing_that_is_kept_goes_wrong_when_it_is_changed() {
-        let mut random = Random(RandomState::new().hash_one("a run"));
+        let mut random = Random(RandomState::new().hash_one("a run").max(1));
         for target in TARGETS {
             let entries = std::fs::read_dir(folder("seeds").join(target.name)).expect("it is there");
             let seeds: Vec<Vec<u8>> =
                 entries.map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file")).collect();
             for _ in 0..ROUNDS {
-                let mut bytes = random.one_of(&seeds).clone();
+                let mut bytes = one_of(&seeds, &mut random).clone();
                 for _ in 0..=random.below(4) {
                     change(&mut bytes, &seeds, &mut random);
                 }
@@ -95,35 +96,23 @@ mod tests {
 
     /// As a fuzzer does: takes out, puts in, doubles, or puts one's end behind another one's begin.
     fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
-        let (at, length) = (random.below(bytes.len() + 1), random.below(16));
+        let (at, length) = (random.index(bytes.len() + 1), random.index(16));
         let end = (at + length).min(bytes.len());
         match random.below(5) {
             0 => drop(bytes.drain(at..end)),
-            1 => drop(bytes.splice(at..at, random.one_of(&TOKENS).bytes())),
+            1 => drop(bytes.splice(at..at, one_of(&TOKENS, random).bytes())),
             2 => bytes.extend_from_within(at..end),
             3 => {
-                let other = random.one_of(seeds);
+                let other = one_of(seeds, random);
                 bytes.truncate(at);
-                bytes.extend_from_slice(&other[random.below(other.len() + 1)..]);
+                bytes.extend_from_slice(&other[random.index(other.len() + 1)..]);
             }
             _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
         }
     }
 
-    /// Numbers by xorshift.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 % bound as u64).expect("below a length")
-        }
-
-        fn one_of<'t, T>(&mut self, of: &'t [T]) -> &'t T {
-            &of[self.below(of.len())]
-        }
+    fn one_of<'t, T>(of: &'t [T], random: &mut Random) -> &'t T {
+        &of[random.index(of.len())]
     }
 
     /// For each target. Some seconds in all; `just fuzz` goes on.

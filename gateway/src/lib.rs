@@ -17,6 +17,8 @@ pub mod model;
 pub mod net;
 pub mod pipeline;
 pub mod plugin;
+#[cfg(test)]
+pub mod random;
 pub mod router;
 pub mod server;
 pub mod spec;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Floor by floor, the lowest first. Modules of one floor do not see each other.
 const FLOORS: &[&[&str]] = &[
     &["model"],
-    &["clock", "files", "message", "telemetry", "tyk"],
+    &["clock", "files", "message", "random", "telemetry", "tyk"],
     &["analytics", "net", "router", "spec", "store", "upstream"],
     &["fetch", "plugin"],
     &["pipeline"],

@@ -9,27 +9,12 @@ use futures_util::future::join_all;
 use super::bench::Bench;
 use super::limits::{ALGORITHMS, owner, quota, rate};
 use crate::model::limit::Algorithm;
+use crate::random::Random;
 use crate::store::{Owner, Take, Verdict};
 
 const ROUNDS: usize = 8;
 const MOMENTS: usize = 24;
 const KEYS: usize = 3;
-
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-
-    fn index(&mut self, below: usize) -> usize {
-        usize::try_from(self.below(u64::try_from(below).expect("small"))).expect("small")
-    }
-}
 
 /// What happened at one moment.
 #[derive(Default)]
