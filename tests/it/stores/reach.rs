@@ -49,8 +49,9 @@ async fn a_key_lives_and_goes(on: impl Fn(Builder) -> Builder) {
         }
 
         send(&one, "DELETE", &format!("/tyk/keys/{token}"), Value::Null).await;
-        let disallowed = json!("Access to this API has been disallowed");
-        holds_soon(async || call(&other, &token).await.json()["error"] == disallowed).await;
+        // Until it hears of it, the other gateway may know the key yet and no longer what it used, and let it through.
+        let disallowed = "Access to this API has been disallowed";
+        holds_soon(async || call(&other, &token).await.text().contains(disallowed)).await;
         assert_eq!(call(&one, &token).await.json()["error"], disallowed);
     }
 }
