@@ -273,8 +273,9 @@ pub fn start_with(
     let trusted = Arc::new(TrustedProxies::new(gateway.trusted_proxies.clone()));
     let mut workers = Vec::new();
     for (index, seat) in server.seats.into_iter().enumerate() {
+        let lane = SlowLane::start(index).map_err(StartError::Thread)?;
         let parts = WorkerParts {
-            worker: Worker { index, lane: SlowLane::default(), outlet: None, loopback: None },
+            worker: Worker { index, lane: Some(lane), outlet: None, loopback: None },
             seat,
             live: live.clone(),
             upstreams: upstreams.clone(),

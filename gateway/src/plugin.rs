@@ -26,6 +26,7 @@ pub mod rights;
 mod schema;
 pub mod seal;
 pub mod shape;
+pub mod ticker;
 pub mod v0_1;
 pub mod verdict;
 

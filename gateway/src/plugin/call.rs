@@ -1,9 +1,6 @@
 //! One call of a plugin: with fuel, until a deadline, and what became of it.
 
-use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
@@ -14,11 +11,12 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::engine::Engine;
 use super::failure::{CallError, Fault};
 use super::host::{Host, HostLimit};
+use super::lane::{Held, SlowLane, until};
 use super::load::Use;
 use super::pool::{Pool, Worker};
 use super::reclaim::Room;
 use super::v0_1::lift::{Invalid, Lift, SessionAction};
-use super::v0_1::{Analytics, Auth, Endpoint, Exports, Pre, Response, WithSession, hooks, lower};
+use super::v0_1::{Analytics, Auth, Endpoint, Exports, Pre, Response, Typed, WithSession, hooks, lower};
 use super::verdict::{
     AuthVerdict, CredentialView, Facts, RecordVerdict, RequestView, ResponseEdit, ResponseView, Verdict,
 };
@@ -54,11 +52,8 @@ impl Use {
         let reads = &self.function.reads;
         let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &view, &reads.headers);
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: Pre<'_> = self.generation.exports.handle(Hook::Pre, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, context, request)).await?.0)
-        };
-        self.call(worker, Some(&facts), guest, |action| self.lift().pre(action)).await
+        let params = (&*self.function.name, context, request);
+        self.call::<Pre<'_>, _, _>(Hook::Pre, worker, Some(&facts), params, |action| self.lift().pre(action)).await
     }
 
     /// Calls an `auth` function.
@@ -75,11 +70,8 @@ impl Use {
         let request = lower::request(&arena, &view, &reads.headers);
         let credential = credential.as_ref().map(lower::credential);
         let credential = credential.as_ref();
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: Auth<'_> = self.generation.exports.handle(Hook::Auth, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, context, request, credential)).await?.0)
-        };
-        self.call(worker, Some(&facts), guest, |action| self.lift().auth(action)).await
+        let params = (&*self.function.name, context, request, credential);
+        self.call::<Auth<'_>, _, _>(Hook::Auth, worker, Some(&facts), params, |action| self.lift().auth(action)).await
     }
 
     /// Calls a `post-auth` function.
@@ -109,11 +101,11 @@ impl Use {
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
         let path_params: &[(&str, &str)] =
             arena.alloc_slice_fill_iter(path_params.iter().map(|(name, value)| (*name, value.as_str())));
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: Endpoint<'_> = self.generation.exports.handle(Hook::Endpoint, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, context, request, path_params, session)).await?.0)
-        };
-        self.call(worker, Some(&facts), guest, |action| self.lift().action(SessionAction::from(action))).await
+        let params = (&*self.function.name, context, request, path_params, session);
+        self.call::<Endpoint<'_>, _, _>(Hook::Endpoint, worker, Some(&facts), params, |action| {
+            self.lift().action(SessionAction::from(action))
+        })
+        .await
     }
 
     /// Calls a `post` function.
@@ -145,11 +137,11 @@ impl Use {
         let context = lower::context(&arena, &facts, &self.api, reads, self.generation.limits.clock_grain);
         let request = lower::request(&arena, &view, &reads.headers);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: WithSession<'_, A> = self.generation.exports.handle(hook, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, context, request, session)).await?.0)
-        };
-        self.call(worker, Some(&facts), guest, |action| self.lift().action(SessionAction::from(action))).await
+        let params = (&*self.function.name, context, request, session);
+        self.call::<WithSession<'_, A>, _, _>(hook, worker, Some(&facts), params, |action| {
+            self.lift().action(SessionAction::from(action))
+        })
+        .await
     }
 
     /// Calls a `response` function.
@@ -167,11 +159,11 @@ impl Use {
         let request = lower::request(&arena, &RequestView { body: None, ..request }, &reads.request_headers);
         let response = lower::response(&arena, &response, reads);
         let session = session.filter(|_| reads.session).map(|session| lower::session(&arena, session));
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: Response<'_> = self.generation.exports.handle(Hook::Response, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, context, request, response, session)).await?.0)
-        };
-        self.call(worker, Some(&facts), guest, |action| self.lift().response(action)).await
+        let params = (&*self.function.name, context, request, response, session);
+        self.call::<Response<'_>, _, _>(Hook::Response, worker, Some(&facts), params, |action| {
+            self.lift().response(action)
+        })
+        .await
     }
 
     /// Calls an `analytics` function with some records of the API.
@@ -179,11 +171,11 @@ impl Use {
         let arena = Bump::new();
         let lowered: &[_] = arena
             .alloc_slice_fill_iter(records.iter().map(|record| lower::record(&arena, record, &self.function.reads)));
-        let guest = async |store: &mut Store<Host>, instance: &Instance| {
-            let handle: Analytics<'_> = self.generation.exports.handle(Hook::Analytics, store, instance)?;
-            Ok(handle.call_async(store, (&*self.function.name, lowered)).await?.0)
-        };
-        self.call(worker, None, guest, |verdicts| self.lift().analytics(verdicts, records.len())).await
+        let params = (&*self.function.name, lowered);
+        self.call::<Analytics<'_>, _, _>(Hook::Analytics, worker, None, params, |verdicts| {
+            self.lift().analytics(verdicts, records.len())
+        })
+        .await
     }
 
     /// Says that a verdict for this caller, though valid in itself, could not be used.
@@ -202,13 +194,18 @@ impl Use {
     }
 
     /// What all calls have in common: an instance, fuel, a deadline, and an answer to check.
-    async fn call<R, V>(
+    async fn call<F, R, V>(
         &self,
+        hook: Hook,
         worker: &Worker,
         facts: Option<&Facts<'_>>,
-        guest: impl AsyncFnOnce(&mut Store<Host>, &Instance) -> wasmtime::Result<Result<R, String>>,
+        params: F::Params,
         lift: impl FnOnce(R) -> Result<V, Invalid>,
-    ) -> Outcome<V> {
+    ) -> Outcome<V>
+    where
+        F: Typed<Results = (Result<R, String>,)>,
+        R: Send + 'static,
+    {
         let begin = Instant::now();
         let limits = &self.generation.limits;
         let deadline = begin + limits.deadline;
@@ -224,17 +221,15 @@ impl Use {
             let Some((store, instance)) = lease.parts() else {
                 return Err(CallError::gone());
             };
-            let guest = async |store: &mut Store<Host>| {
-                // `init` has no network, for it may run before each call; `analytics`, which is told of no request, has
-                // none, for it sees what all callers sent.
-                if let Some(facts) = facts {
-                    store.data_mut().open(facts);
-                }
-                guest(store, instance).await
-            };
-            let begins_slow = self.pool.is_slow(worker);
-            let ran = run(&self.generation.engine, limits, store, deadline, begins_slow, guest).await;
-            self.pool.note(worker, ran.was_long);
+            // `init` has no network, for it may run before each call; `analytics`, which is told of no request, has none, for
+            // it sees what all callers sent.
+            if let Some(facts) = facts {
+                store.data_mut().open(facts);
+            }
+            let guest = HookCall::<F> { exports: &self.generation.exports, hook, instance, params };
+            let place = self.pool.place(worker);
+            let ran = run(&self.generation.engine, limits, store, deadline, place, guest).await;
+            self.pool.note(worker, ran.held);
             usage.fuel = ran.fuel;
             usage.log_lines_dropped = ran.log_lines_dropped;
             // A guest that says `err` is in order, and so is one whose answer is refused: both ended by themselves. But an
@@ -259,6 +254,82 @@ impl Use {
     }
 }
 
+/// What is done in an instance. It can leave its core's thread for the slow lane's.
+trait Guest: Send {
+    /// What comes of it.
+    type Answer: Send + 'static;
+
+    /// Does it.
+    fn enter(self, store: &mut Store<Host>) -> impl Future<Output = wasmtime::Result<Self::Answer>> + Send;
+}
+
+/// A call of a hook's function.
+struct HookCall<'c, F: Typed> {
+    exports: &'c Exports,
+    hook: Hook,
+    instance: &'c Instance,
+    params: F::Params,
+}
+
+impl<F, R> Guest for HookCall<'_, F>
+where
+    F: Typed<Results = (R,)>,
+    R: Send + 'static,
+{
+    type Answer = R;
+
+    async fn enter(self, store: &mut Store<Host>) -> wasmtime::Result<R> {
+        let handle: F = self.exports.handle(self.hook, store, self.instance)?;
+        Ok(handle.call(store, self.params).await?.0)
+    }
+}
+
+/// Making an instance, and its `init`.
+struct Preparation<'c> {
+    component: &'c InstancePre<Host>,
+    exports: &'c Exports,
+    config: &'c str,
+}
+
+impl Guest for Preparation<'_> {
+    type Answer = Result<Instance, String>;
+
+    async fn enter(self, store: &mut Store<Host>) -> wasmtime::Result<Result<Instance, String>> {
+        let instance = self.component.instantiate_async(&mut *store).await?;
+        Ok(self.exports.init(store, &instance, self.config).await?.map(|()| instance))
+    }
+}
+
+/// Making an instance to compare its functions with the contract's.
+struct Comparison<'c> {
+    component: &'c InstancePre<Host>,
+    exports: &'c Exports,
+}
+
+impl Guest for Comparison<'_> {
+    type Answer = ();
+
+    async fn enter(self, store: &mut Store<Host>) -> wasmtime::Result<()> {
+        let instance = self.component.instantiate_async(&mut *store).await?;
+        self.exports.check(store, &instance)
+    }
+}
+
+/// `describe`, in an instance made for it.
+struct Description<'c> {
+    component: &'c InstancePre<Host>,
+    exports: &'c Exports,
+}
+
+impl Guest for Description<'_> {
+    type Answer = hooks::description::PluginDescription;
+
+    async fn enter(self, store: &mut Store<Host>) -> wasmtime::Result<hooks::description::PluginDescription> {
+        let instance = self.component.instantiate_async(&mut *store).await?;
+        self.exports.describe(store, &instance).await
+    }
+}
+
 /// Makes an instance in this slot and prepares it with its configuration.
 pub(super) async fn instantiate(
     pool: &Pool,
@@ -268,16 +339,14 @@ pub(super) async fn instantiate(
 ) -> Result<(Room, Instance), CallError> {
     let generation = pool.generation();
     let (engine, limits, identity) = (&generation.engine, &generation.limits, pool.identity());
-    let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone(), worker.lane.clone())
+    let host = Host::new(limits.clone(), Some(identity.clone()), generation.memory.clone())
         .with_ways(worker.outlet.clone(), worker.loopback.clone());
     let mut room = engine.reclaim().room(host.into_store(engine.wasmtime()), slot);
     let Some(store) = room.store() else { return Err(CallError::gone()) };
-    let prepared = async |store: &mut Store<Host>| {
-        let instance = generation.component.instantiate_async(&mut *store).await?;
-        Ok(generation.exports.init(store, &instance, pool.config()).await?.map(|()| instance))
-    };
-    let ran = run(engine, limits, store, deadline, pool.is_slow(worker), prepared).await;
-    pool.note(worker, ran.was_long);
+    let prepared =
+        Preparation { component: &generation.component, exports: &generation.exports, config: pool.config() };
+    let ran = run(engine, limits, store, deadline, pool.place(worker), prepared).await;
+    pool.note(worker, ran.held);
     match ran.result? {
         Ok(instance) => Ok((room, instance)),
         Err(text) => Err(CallError::new(FailureKind::Plugin, &text)),
@@ -294,11 +363,7 @@ pub(super) async fn check_types(
 ) -> Result<(), CallError> {
     let mut store = host.into_store(engine.wasmtime());
     let deadline = Instant::now() + limits.deadline;
-    let compared = async |store: &mut Store<Host>| {
-        let instance = component.instantiate_async(&mut *store).await?;
-        exports.check(store, &instance)
-    };
-    run(engine, limits, &mut store, deadline, false, compared).await.result
+    run(engine, limits, &mut store, deadline, Place::Alone, Comparison { component, exports }).await.result
 }
 
 /// Asks a component what it is.
@@ -311,46 +376,51 @@ pub(super) async fn describe(
 ) -> Result<hooks::description::PluginDescription, CallError> {
     let mut store = host.into_store(engine.wasmtime());
     let deadline = Instant::now() + limits.deadline;
-    let asked = async |store: &mut Store<Host>| {
-        let instance = component.instantiate_async(&mut *store).await?;
-        exports.describe(store, &instance).await
-    };
-    run(engine, limits, &mut store, deadline, false, asked).await.result
+    run(engine, limits, &mut store, deadline, Place::Alone, Description { component, exports }).await.result
+}
+
+/// Where a guest runs.
+pub(super) enum Place<'w> {
+    /// On a core that others want too: until its first slice is over, then in the slow lane.
+    Core(&'w SlowLane),
+    /// In the slow lane from the beginning.
+    Lane(&'w SlowLane),
+    /// On a thread where nobody else waits.
+    Alone,
 }
 
 /// How a guest ended, and what it used.
-struct Ran<R> {
-    result: Result<R, CallError>,
+struct Ran<A> {
+    result: Result<A, CallError>,
     fuel: u64,
     log_lines_dropped: u32,
-    /// Whether it held its core for long in one piece.
-    was_long: bool,
+    held: Held,
 }
 
-/// Runs a guest with whole allowances until its deadline, from a turn in the slow lane on if it `begins_slow`.
-async fn run<R>(
+/// Runs a guest with whole allowances until its deadline.
+async fn run<G: Guest>(
     engine: &Engine,
     limits: &Limits,
     store: &mut Store<Host>,
     deadline: Instant,
-    begins_slow: bool,
-    guest: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<R>,
-) -> Ran<R> {
+    place: Place<'_>,
+    guest: G,
+) -> Ran<G::Answer> {
     let running = engine.ticker().enter();
     store.data_mut().begin_call(deadline);
     // `consume_fuel` is on, so this cannot fail.
     let _ = store.set_fuel(limits.fuel);
-    let (lane, call) = store.data().lane();
-    let lane = lane.clone();
-    let in_turn = async {
-        if begins_slow {
-            store.data_mut().next_turn().await;
-        }
+    let slice = store.data().slice().clone();
+    let mut held = Held::default();
+    let entered = async {
         store.set_epoch_deadline(1);
-        guest(store).await
+        guest.enter(store).await
     };
-    let mut was_long = false;
-    let ended = until(deadline, lane.run(call, &mut was_long, in_turn)).await;
+    let ended = match place {
+        Place::Core(lane) => lane.run(&slice, false, deadline, entered, &mut held).await,
+        Place::Lane(lane) => lane.run(&slice, true, deadline, entered, &mut held).await,
+        Place::Alone => until(deadline, entered).await,
+    };
     drop(running);
     let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let trace = store.data_mut().end_call();
@@ -363,22 +433,7 @@ async fn run<R>(
         let text = crate::telemetry::text::escaped_bytes(&trace.printed, PRINTED_BYTES_MAX);
         tracing::debug!(target: "stile::guest", "printed: {text}");
     }
-    Ran { result, fuel, log_lines_dropped: trace.log_lines_dropped, was_long }
-}
-
-/// Waits for the guest until its deadline. The timer is made when the guest first waits: most never do.
-async fn until<T>(deadline: Instant, guest: impl Future<Output = T>) -> Option<T> {
-    let mut guest = pin!(guest);
-    let first = poll_fn(|cx| {
-        Poll::Ready(match guest.as_mut().poll(cx) {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => None,
-        })
-    });
-    if let Some(answer) = first.await {
-        return Some(answer);
-    }
-    tokio::time::timeout_at(deadline.into(), guest).await.ok()
+    Ran { result, fuel, log_lines_dropped: trace.log_lines_dropped, held }
 }
 
 /// What kind of failure an error of the engine is.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::lane::Ticker;
 use super::limits::{self, MemoryBudget};
 use super::machine::Machine;
 use super::reclaim::Reclaim;
+use super::ticker::Ticker;
 use crate::model::gateway::Runtime;
 
 /// The engine with what all guests of the process share. Cheap to clone.

@@ -13,7 +13,6 @@ mod sessions;
 mod streams;
 mod wasi;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +24,7 @@ pub use self::apis::{ApiCall, ApiCalls, ApiGate, Asked, Loopback, Unanswered};
 pub use self::http::{Gate, Outlet};
 pub use self::sessions::Sessions;
 pub use self::wasi::Output;
-use super::lane::{Call, SlowLane};
+use super::lane::Slice;
 use super::limits::{Limiter, MemoryBudget};
 use super::v0_1::bindings::stile::plugin as imports;
 use crate::model::id::{ApiId, PluginName};
@@ -78,8 +77,7 @@ pub struct Host {
     is_open: bool,
     outgoing_left: u32,
     deadline: Instant,
-    lane: SlowLane,
-    call: Call,
+    slice: Slice,
     calls_left: u32,
     session_calls_left: u32,
     bytes_left: u64,
@@ -100,12 +98,7 @@ pub struct HostLimit(pub &'static str);
 
 impl Host {
     /// State for a fresh instance. Without identity, as for `describe`, nothing but WASI answers.
-    pub fn new(
-        limits: Arc<Limits>,
-        identity: Option<Arc<Identity>>,
-        budget: Arc<MemoryBudget>,
-        lane: SlowLane,
-    ) -> Self {
+    pub fn new(limits: Arc<Limits>, identity: Option<Arc<Identity>>, budget: Arc<MemoryBudget>) -> Self {
         Self {
             limiter: Limiter::new(limits.memory_bytes_max, limits.table_elements_max, budget),
             wasi: None,
@@ -119,8 +112,7 @@ impl Host {
             is_open: false,
             outgoing_left: 0,
             deadline: Instant::now(),
-            call: Call::default(),
-            lane,
+            slice: Slice::default(),
             calls_left: 0,
             session_calls_left: 0,
             bytes_left: 0,
@@ -167,7 +159,6 @@ impl Host {
 
     /// Begins a call: every allowance is whole again.
     pub fn begin_call(&mut self, deadline: Instant) {
-        self.call = self.lane.call();
         self.deadline = deadline;
         self.calls_left = self.limits.host_calls_max;
         self.session_calls_left = self.limits.session_calls_max;
@@ -182,14 +173,9 @@ impl Host {
         self.api_calls_left = self.limits.api_calls_max;
     }
 
-    /// The slow lane of the core that the instance is on, and the call in it.
-    pub fn lane(&self) -> (&SlowLane, Call) {
-        (&self.lane, self.call)
-    }
-
-    /// Waits for a turn in the slow lane.
-    pub fn next_turn(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.lane.next_turn(self.call)
+    /// The slice that a call has.
+    pub fn slice(&self) -> &Slice {
+        &self.slice
     }
 
     /// Ends a call, and takes what is left to tell of it.
@@ -264,14 +250,17 @@ fn pay(mut store: StoreContextMut<'_, Host>, hook: CallHook) -> wasmtime::Result
     left.map(drop).ok_or_else(|| Trap::OutOfFuel.into())
 }
 
-/// Runs at the first tick of a call's slice: ends it at its deadline, otherwise has it wait for its turn.
+/// Runs at a tick: ends a call at its deadline, otherwise its slice.
 fn at_tick(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
     let host = store.data_mut();
     host.is_tick = true;
     if Instant::now() >= host.deadline {
         return Ok(UpdateDeadline::Interrupt);
     }
-    Ok(UpdateDeadline::YieldCustom(1, host.next_turn()))
+    Ok(match host.slice.end() {
+        Some(gives_way) => UpdateDeadline::YieldCustom(1, gives_way),
+        None => UpdateDeadline::Continue(1),
+    })
 }
 
 /// Links what a set of grants allows, and WASI.

@@ -19,7 +19,6 @@ use super::description::{Description, Function, MetricKind};
 use super::engine::Engine;
 use super::failure::{CallError, LoadError, escaped_reason};
 use super::host::{self, ApiGate, Gate, Host, Identity, Sessions};
-use super::lane::SlowLane;
 use super::limits::MemoryBudget;
 use super::pool::{Counters, Pool};
 use super::quarantine::Quarantine;
@@ -208,7 +207,7 @@ impl Loader {
         })?;
         check::functions(plugin, &description, &exports)?;
         again(|| {
-            let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::default());
+            let host = Host::new(limits.clone(), None, self.engine.memory().clone());
             super::call::block_on(super::call::check_types(&self.engine, host, &limits, &component, &exports))
         })
         .map_err(|source| LoadError::Instance { plugin: plugin.clone(), source })?;
@@ -333,7 +332,7 @@ impl Loader {
         let exports = Exports::find(&component)
             .map_err(|error| failed(CallError::new(FailureKind::Load, &format!("{error:#}"))))?;
         let answer = again(|| {
-            let host = Host::new(limits.clone(), None, self.engine.memory().clone(), SlowLane::default());
+            let host = Host::new(limits.clone(), None, self.engine.memory().clone());
             super::call::block_on(super::call::describe(&self.engine, host, limits, &component, &exports))
         });
         lift::description(answer.map_err(failed)?).map_err(|invalid| match invalid {

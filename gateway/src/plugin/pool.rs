@@ -11,10 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::call;
+use super::call::{self, Place};
 use super::failure::CallError;
 use super::host::{Host, Identity, Loopback, Outlet};
-use super::lane::{Habit, SlowLane};
+use super::lane::{Habit, Held, SlowLane};
 use super::load::Generation;
 use super::reclaim::Room;
 use crate::model::edit_rules::EditRules;
@@ -74,8 +74,8 @@ pub struct Lease<'p> {
 pub struct Worker {
     /// Its number, below the number of workers.
     pub index: usize,
-    /// Its lane for slow calls.
-    pub lane: SlowLane,
+    /// Its lane for slow calls; `None` where nobody else wants the core.
+    pub lane: Option<SlowLane>,
     /// Its way out for requests of plugins; `None` where there is no network.
     pub outlet: Option<Outlet>,
     /// Its way back in, for calls of plugins to APIs; `None` where nobody answers them.
@@ -120,24 +120,28 @@ impl Pool {
         self.cores.iter().map(|core| core.idle().len()).sum()
     }
 
-    /// Whether calls on this core had better begin in its slow lane.
-    pub(super) fn is_slow(&self, worker: &Worker) -> bool {
-        self.cores.get(worker.index).is_some_and(|core| core.habit.is_slow())
+    /// Where the next call runs.
+    pub(super) fn place<'w>(&self, worker: &'w Worker) -> Place<'w> {
+        match &worker.lane {
+            None => Place::Alone,
+            Some(lane) if self.cores.get(worker.index).is_some_and(|core| core.habit.is_slow()) => Place::Lane(lane),
+            Some(lane) => Place::Core(lane),
+        }
     }
 
-    /// Notes whether a guest held this core for long in one piece.
-    pub(super) fn note(&self, worker: &Worker, was_long: bool) {
+    /// Notes whether a guest held this core, or its lane, for long in one piece.
+    pub(super) fn note(&self, worker: &Worker, held: Held) {
         if let Some(core) = self.cores.get(worker.index) {
-            core.habit.note(was_long);
+            core.habit.note(held.core || held.lane);
         }
-        if was_long {
+        if held.core {
             self.counters.long.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Makes one instance, and no use of it: whether `init` takes the configuration.
     pub async fn try_first_instance(&self) -> Result<(), CallError> {
-        let worker = Worker { index: 0, lane: SlowLane::default(), outlet: None, loopback: None };
+        let worker = Worker { index: 0, lane: None, outlet: None, loopback: None };
         let deadline = Instant::now() + self.generation.limits.deadline;
         self.lease(&worker, deadline).await.map(Lease::retire)
     }

@@ -164,11 +164,20 @@ impl Exports {
 }
 
 /// A typed function, to name its parameters and results in one word.
-pub trait Typed: Sized {
+pub trait Typed: Send + Sync + Sized {
     /// Its parameters.
     type Params: ComponentNamedList + Lower;
     /// Its results.
     type Results: ComponentNamedList + Lift;
+
+    /// Calls it.
+    fn call<'s>(
+        &'s self,
+        store: &'s mut Store<Host>,
+        params: Self::Params,
+    ) -> impl Future<Output = wasmtime::Result<Self::Results>> + Send + 's
+    where
+        Self::Params: 's;
 
     /// Takes a function as one of this type.
     ///
@@ -179,9 +188,20 @@ pub trait Typed: Sized {
     unsafe fn from_func(function: wasmtime::component::Func) -> Self;
 }
 
-impl<P: ComponentNamedList + Lower, R: ComponentNamedList + Lift> Typed for TypedFunc<P, R> {
+impl<P: ComponentNamedList + Lower, R: ComponentNamedList + Lift + 'static> Typed for TypedFunc<P, R> {
     type Params = P;
     type Results = R;
+
+    fn call<'s>(
+        &'s self,
+        store: &'s mut Store<Host>,
+        params: P,
+    ) -> impl Future<Output = wasmtime::Result<R>> + Send + 's
+    where
+        P: 's,
+    {
+        self.call_async(store, params)
+    }
 
     #[expect(unsafe_code, reason = "see the safety comment of the caller")]
     unsafe fn from_func(function: wasmtime::component::Func) -> Self {

@@ -59,13 +59,12 @@ mod tests {
 
     use super::*;
     use crate::model::plugin::Limits;
-    use crate::plugin::lane::SlowLane;
     use crate::plugin::limits::MemoryBudget;
 
     #[test]
     fn a_call_has_so_many_random_bytes_in_all() {
         let limits = Arc::new(Limits { random_bytes_max: 100, ..Limits::default() });
-        let mut host = Host::new(limits, None, Arc::new(MemoryBudget::new(0)), SlowLane::default());
+        let mut host = Host::new(limits, None, Arc::new(MemoryBudget::new(0)));
         for _ in 0..2 {
             host.begin_call(Instant::now());
             assert_eq!(host.get_random_bytes(60).unwrap().len(), 60);
