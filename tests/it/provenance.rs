@@ -1,5 +1,7 @@
 //! Plugins that are pinned to a digest or must be signed: a file that is neither is not used, and nothing that runs is lost.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use stile_tests::{Builder, Gateway, SigningKey, Upstream, api, guest, plugin};
 
@@ -32,8 +34,14 @@ async fn told(gateway: &Gateway) -> Value {
 
 /// The file as it is now is not used, for this reason, and version 1 goes on.
 async fn is_kept(gateway: &Gateway, reason: &str) {
+    let begun = Instant::now();
+    let told = loop {
+        let told = told(gateway).await;
+        if told["reason"].as_str().is_some_and(|found| found.contains(reason)) || begun.elapsed() > PATIENCE {
+            break told;
+        }
+    };
     gateway.metric_becomes("stile_problems", &[], 1.0).await;
-    let told = told(gateway).await;
     assert_eq!((&told["state"], &told["digest"]), (&json!("kept"), &json!(sha256(&version(1)))));
     let found = told["reason"].as_str().unwrap_or_default();
     assert!(found.contains("plugin `swap`: ") && found.contains(reason), "`{reason}` is not in `{found}`");
@@ -98,10 +106,8 @@ async fn a_signature_that_is_missing_wrong_or_a_strangers_keeps_what_runs() {
     std::fs::remove_file(&file).expect("it is there");
     is_kept(&gateway, "swap.wasm.sig`: No such file").await;
     gateway.rename_over("swap.wasm.sig", "no signature");
-    gateway.metric_becomes("stile_plugin_load_failures_total", &[("plugin", "swap")], 2.0).await;
     is_kept(&gateway, "neither the 64 bytes").await;
     gateway.rename_over("swap.wasm.sig", SigningKey::new().sign(version(1)));
-    gateway.metric_becomes("stile_plugin_load_failures_total", &[("plugin", "swap")], 3.0).await;
     is_kept(&gateway, "by none of `release`").await;
 
     gateway.rename_over("swap.wasm.sig", key.sign(version(1)));
@@ -137,3 +143,5 @@ async fn a_definition_without_what_is_required_changes_nothing() {
     assert_eq!(gateway.get("/swap/").send().await.text(), "1");
     assert_eq!(told(&gateway).await["signed_by"], "release");
 }
+
+const PATIENCE: Duration = Duration::from_secs(10);
