@@ -2,28 +2,28 @@
 //!
 //! Everything here is input from a stranger. What passes is of the gateway's own types, which cannot hold a bad value.
 
+mod description;
+mod session;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
+pub use self::description::{DescriptionInvalid, description};
+use self::session::session;
+pub use self::session::session_edits;
 use super::bindings::stile::plugin::{apis, types};
 use super::hooks;
 use crate::message::hop;
 use crate::model::id::ApiId;
 use crate::model::outgoing::{self, Destination, Site};
 use crate::model::path;
-use crate::model::plugin::{Capability, Hook, Limits};
+use crate::model::plugin::{Capability, Limits};
 use crate::model::record::{Geo, RecordEdit};
-use crate::model::session::{
-    AccessRight, AllowedUrl, EndpointLimit, PostExpiryAction, Quota, Rate, RateSmoothing, Session, SessionEdit,
-};
-use crate::plugin::description::{
-    ContextReads, DeclaredMetric, Description, Function, HeaderSelection, MetricKind, Reads, Wanted,
-};
+use crate::model::session::SessionEdit;
 use crate::plugin::verdict::{
     ApiRequest, AuthVerdict, Edits, HeaderEdit, RecordVerdict, Refusal, Rejection, Reply, RequestEdit, ResponseEdit,
     UpstreamOverride, Verdict,
 };
-use crate::telemetry::text::is_plain;
 
 /// Why an answer is not valid: words for the log, with the guest's own text in them.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Invalid(pub String);
 macro_rules! invalid {
     ($($text:tt)*) => { Invalid(format!($($text)*)) };
 }
+use invalid;
 
 /// What a plugin may return: its limits and its grants.
 #[derive(Debug, Clone, Copy)]
@@ -419,138 +420,6 @@ fn var(name: String, value: Vec<u8>) -> Result<(String, Bytes), Invalid> {
     Ok((name, value.into()))
 }
 
-fn metadata(value: types::MetadataValueResult) -> Result<serde_json::Value, Invalid> {
-    match value {
-        types::MetadataValueResult::Text(text) => Ok(short(text)?.into()),
-        types::MetadataValueResult::Json(text) => {
-            serde_json::from_str(&short(text)?).map_err(|error| invalid!("metadata is not JSON: {error}"))
-        }
-    }
-}
-
-/// Changes of a session. Whether the plugin may make them is for who asks: see [`SessionEdit::needs_grant`].
-pub fn session_edits(edits: Vec<types::SessionEdit>) -> Result<Vec<SessionEdit>, Invalid> {
-    check_count(edits.len(), "session edits")?;
-    edits.into_iter().map(session_edit).collect()
-}
-
-fn session_edit(edit: types::SessionEdit) -> Result<SessionEdit, Invalid> {
-    use types::SessionEdit as E;
-    Ok(match edit {
-        E::SetMetadata((name, value)) => SessionEdit::SetMetadata(short(name)?, metadata(value)?),
-        E::RemoveMetadata(name) => SessionEdit::RemoveMetadata(name),
-        E::AddTag(tag) => SessionEdit::AddTag(short(tag)?),
-        E::RemoveTag(tag) => SessionEdit::RemoveTag(tag),
-        E::SetAlias(alias) => SessionEdit::SetAlias(short(alias)?),
-        E::SetRate(value) => SessionEdit::SetRate(rate(value)?),
-        E::SetQuota(value) => SessionEdit::SetQuota(quota(value)),
-        E::SetAccessRights(rights) => {
-            check_count(rights.len(), "access rights")?;
-            SessionEdit::SetAccessRights(rights.into_iter().map(access_right).collect::<Result<_, _>>()?)
-        }
-        E::SetPolicies(ids) => {
-            check_count(ids.len(), "policies")?;
-            SessionEdit::SetPolicies(ids)
-        }
-        E::SetExpires(seconds) => SessionEdit::SetExpires(seconds),
-        E::SetInactive(inactive) => SessionEdit::SetInactive(inactive),
-    })
-}
-
-fn session(session: types::SessionResult) -> Result<Session, Invalid> {
-    check_count(session.metadata.len(), "metadata values")?;
-    check_count(session.access_rights.len(), "access rights")?;
-    check_count(session.tags.len(), "tags")?;
-    check_count(session.policies.len(), "policies")?;
-    // A store keeps JSON, which has no others.
-    if !session.monitor_trigger_limits.iter().all(|limit| limit.is_finite()) {
-        return Err(invalid!("a limit of the monitor is not a finite number"));
-    }
-    let metadata = session
-        .metadata
-        .into_iter()
-        .map(|(name, value)| Ok((short(name)?, metadata(value)?)))
-        .collect::<Result<_, _>>()?;
-    Ok(Session {
-        key_id: short(session.key_id)?,
-        organisation: session.organisation,
-        alias: short(session.alias)?,
-        tags: session.tags,
-        metadata,
-        rate: rate(session.rate)?,
-        quota: quota(session.quota),
-        access_rights: session.access_rights.into_iter().map(access_right).collect::<Result<_, _>>()?,
-        policies: session.policies,
-        expires: session.expires,
-        inactive: session.inactive,
-        lifetime_seconds: session.lifetime_seconds,
-        id_extractor_deadline: session.id_extractor_deadline,
-        post_expiry_action: match session.post_expiry_action {
-            types::PostExpiryAction::Retain => PostExpiryAction::Retain,
-            types::PostExpiryAction::Delete => PostExpiryAction::Delete,
-        },
-        post_expiry_grace_period: session.post_expiry_grace_period,
-        data_expires: session.data_expires,
-        detailed_recording: session.detailed_recording,
-        monitor_trigger_limits: session.monitor_trigger_limits,
-        max_query_depth: session.max_query_depth,
-        oauth_client_id: session.oauth_client_id,
-        certificate: session.certificate,
-        mtls_certificate_bindings: session.mtls_certificate_bindings,
-        hmac_enabled: session.hmac_enabled,
-        http_signature_validation: session.http_signature_validation,
-        rsa_certificate_id: session.rsa_certificate_id,
-        created_ms: session.created_ms,
-        last_updated: session.last_updated,
-        maker: String::new(),
-        extra: session.extra,
-    })
-}
-
-fn access_right(right: types::AccessRightResult) -> Result<AccessRight, Invalid> {
-    Ok(AccessRight {
-        api_id: right.api_id,
-        api_name: right.api_name,
-        versions: right.versions,
-        allowed_urls: (right.allowed_urls.into_iter())
-            .map(|allowed| AllowedUrl { url: allowed.url, methods: allowed.methods })
-            .collect(),
-        // Where it is kept, zeros are not told from nothing: the session's own counts, for the first request too.
-        rate: right.rate.map(rate).transpose()?.filter(|rate| *rate != Rate::default()),
-        quota: right.quota.map(quota).filter(|quota| *quota != Quota::default()),
-        max_query_depth: right.max_query_depth.filter(|depth| *depth != 0),
-        allowance_scope: right.allowance_scope,
-        endpoints: (right.endpoints.into_iter())
-            .map(|limit| Ok(EndpointLimit { path: limit.path, method: limit.method, rate: rate(limit.rate)? }))
-            .collect::<Result<_, _>>()?,
-        extra: right.extra,
-    })
-}
-
-fn rate(value: types::Rate) -> Result<Rate, Invalid> {
-    let trigger = value.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.trigger);
-    let numbers = [value.requests, value.per_seconds, value.throttle_interval, trigger];
-    if !numbers.iter().all(|number| number.is_finite()) {
-        return Err(invalid!("a rate is not a finite number"));
-    }
-    Ok(Rate {
-        requests: value.requests,
-        per_seconds: value.per_seconds,
-        throttle_interval: value.throttle_interval,
-        throttle_retries: value.throttle_retries,
-        smoothing: value.smoothing.map(|smoothing| RateSmoothing {
-            threshold: smoothing.threshold,
-            trigger: smoothing.trigger,
-            step: smoothing.step,
-            delay_seconds: smoothing.delay_seconds,
-        }),
-    })
-}
-
-fn quota(value: types::Quota) -> Quota {
-    Quota { max: value.max, remaining: value.remaining, renews: value.renews, renewal_rate: value.renewal_rate }
-}
-
 fn place(geo: types::GeoResult) -> Geo {
     Geo {
         country_iso_code: geo.country_iso_code,
@@ -560,119 +429,6 @@ fn place(geo: types::GeoResult) -> Geo {
         longitude: geo.longitude,
         time_zone: geo.time_zone,
     }
-}
-
-/// The answer of `describe`. A capability that is not known is an error of its own kind, so names come first.
-pub fn description(raw: hooks::description::PluginDescription) -> Result<Description, DescriptionInvalid> {
-    let no = |text: String| DescriptionInvalid::Other(text);
-    if raw.functions.len() > FUNCTIONS_MAX || raw.metrics.len() > METRICS_MAX {
-        return Err(no(format!("more than {FUNCTIONS_MAX} functions or {METRICS_MAX} metrics")));
-    }
-    let mut functions: Vec<Function> = Vec::with_capacity(raw.functions.len());
-    for function in raw.functions {
-        let function = self::function(function).map_err(|Invalid(text)| no(text))?;
-        if functions.iter().any(|other| other.hook == function.hook && other.name == function.name) {
-            return Err(no(format!("function `{}` for `{}` occurs twice", function.name, function.hook)));
-        }
-        functions.push(function);
-    }
-    let capabilities = raw.capabilities.into_iter().map(|wanted| {
-        let reason = wanted.reason;
-        let capability = Capability::parse(&wanted.name).ok_or(DescriptionInvalid::CapabilityUnknown(wanted.name))?;
-        Ok(Wanted { capability, reason })
-    });
-    let metrics = raw.metrics.into_iter().map(|metric| {
-        let is_name = !metric.name.is_empty()
-            && metric.name.len() <= METRIC_NAME_BYTES_MAX
-            && metric.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_name {
-            return Err(no(format!("`{}` is not a metric's name", metric.name)));
-        }
-        let kind = match metric.kind {
-            hooks::description::MetricKind::Counter => MetricKind::Counter,
-            hooks::description::MetricKind::Histogram => MetricKind::Histogram,
-        };
-        Ok(DeclaredMetric { name: metric.name, kind, help: metric.help })
-    });
-    Ok(Description {
-        capabilities: capabilities.collect::<Result<_, _>>()?,
-        metrics: metrics.collect::<Result<_, _>>()?,
-        name: name(raw.name, "a plugin's name").map_err(|Invalid(text)| no(text))?,
-        version: name(raw.version, "a plugin's version").map_err(|Invalid(text)| no(text))?,
-        functions,
-        config_schema: raw.config_schema,
-    })
-}
-
-/// Why the answer of `describe` is refused.
-#[derive(Debug)]
-pub enum DescriptionInvalid {
-    /// It wants a capability that this gateway has never heard of.
-    CapabilityUnknown(String),
-    /// Anything else.
-    Other(String),
-}
-
-fn function(raw: hooks::description::Function) -> Result<Function, Invalid> {
-    use hooks::description as d;
-    let hook = match raw.hook {
-        d::Hook::Pre => Hook::Pre,
-        d::Hook::Auth => Hook::Auth,
-        d::Hook::PostAuth => Hook::PostAuth,
-        d::Hook::Endpoint => Hook::Endpoint,
-        d::Hook::Post => Hook::Post,
-        d::Hook::Response => Hook::Response,
-        d::Hook::Analytics => Hook::Analytics,
-    };
-    if raw.name.is_empty() {
-        return Err(invalid!("a function's name is empty"));
-    }
-    let wanted = raw.reads.context;
-    let has = |flag| wanted.contains(flag);
-    Ok(Function {
-        hook,
-        name: name(raw.name, "a function's name")?,
-        reads: Reads {
-            headers: header_selection(raw.reads.headers)?,
-            body_bytes_max: match raw.reads.body {
-                d::BodyRead::None => None,
-                d::BodyRead::Buffered(bytes_max) => Some(bytes_max),
-            },
-            request_headers: header_selection(raw.reads.request_headers)?,
-            session: raw.reads.session,
-            context: ContextReads {
-                request_id: has(d::ContextFields::REQUEST_ID),
-                api: has(d::ContextFields::API),
-                endpoint: has(d::ContextFields::ENDPOINT),
-                host: has(d::ContextFields::HOST),
-                variables: has(d::ContextFields::VARIABLES),
-                vars: has(d::ContextFields::VARS),
-            },
-        },
-    })
-}
-
-fn header_selection(raw: hooks::description::HeaderSelection) -> Result<HeaderSelection, Invalid> {
-    use hooks::description::HeaderSelection as S;
-    Ok(match raw {
-        S::None => HeaderSelection::None,
-        S::All => HeaderSelection::All,
-        S::Named(names) => {
-            check_count(names.len(), "header names")?;
-            HeaderSelection::Named(names.iter().map(|name| header_name_syntax(name)).collect::<Result<_, _>>()?)
-        }
-    })
-}
-
-/// A name that people read, on a terminal too.
-fn name(text: String, of: &str) -> Result<String, Invalid> {
-    if text.len() > NAME_BYTES_MAX {
-        return Err(invalid!("{of} is longer than {NAME_BYTES_MAX} bytes"));
-    }
-    if !is_plain(&text) {
-        return Err(invalid!("`{text}` is not {of}: it has a backslash, or characters that nobody sees"));
-    }
-    Ok(text)
 }
 
 fn short(text: String) -> Result<String, Invalid> {
@@ -690,7 +446,3 @@ const LIST_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 64 << 10;
 const METHOD_BYTES_MAX: usize = 32;
 const VAR_NAME_BYTES_MAX: usize = 256;
-const NAME_BYTES_MAX: usize = 128;
-const FUNCTIONS_MAX: usize = 256;
-const METRICS_MAX: usize = 64;
-const METRIC_NAME_BYTES_MAX: usize = 128;
