@@ -81,7 +81,9 @@ pub struct Host {
     calls_left: u32,
     session_calls_left: u32,
     bytes_left: u64,
-    /// Of host calls, that were not paid for in fuel yet.
+    /// Host calls that were not paid for in fuel yet: several where one call asks for several things.
+    calls_unpaid: u64,
+    /// What they carry.
     bytes_unpaid: u64,
     /// Whether the host was entered for a tick and not for a call.
     is_tick: bool,
@@ -116,6 +118,7 @@ impl Host {
             calls_left: 0,
             session_calls_left: 0,
             bytes_left: 0,
+            calls_unpaid: 0,
             bytes_unpaid: 0,
             is_tick: false,
             random_bytes_left: 0,
@@ -163,6 +166,7 @@ impl Host {
         self.calls_left = self.limits.host_calls_max;
         self.session_calls_left = self.limits.session_calls_max;
         self.bytes_left = self.limits.host_call_bytes_max;
+        self.calls_unpaid = 0;
         self.bytes_unpaid = 0;
         self.is_tick = false;
         self.random_bytes_left = self.limits.random_bytes_max;
@@ -202,6 +206,7 @@ impl Host {
             .bytes_left
             .checked_sub(bytes)
             .ok_or(HostLimit("more bytes in host calls than `host_call_bytes_max`"))?;
+        self.calls_unpaid += 1;
         self.owe(bytes);
         Ok(())
     }
@@ -216,8 +221,11 @@ impl Host {
         if std::mem::take(&mut self.is_tick) {
             return 0;
         }
+        // Calls that are not charged, as most of WASI's, cost what one does.
+        let calls = std::mem::take(&mut self.calls_unpaid).max(1);
         let bytes = std::mem::take(&mut self.bytes_unpaid);
-        self.limits.host_call_fuel.saturating_add(bytes.saturating_mul(self.limits.host_call_fuel_per_byte))
+        let of_bytes = bytes.saturating_mul(self.limits.host_call_fuel_per_byte);
+        calls.saturating_mul(self.limits.host_call_fuel).saturating_add(of_bytes)
     }
 
     /// Who calls. `describe` has no identity and no linked import, so it cannot get here.
@@ -293,3 +301,21 @@ const HANDLES_MAX: usize = 1_000;
 
 /// Of the host's own values that guests have handles for: each may hold header fields or a part of a body.
 const RESOURCES_MAX: usize = 256;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_asks_for_several_things_costs_as_several() {
+        let limits = Arc::new(Limits { host_call_fuel: 500, host_call_fuel_per_byte: 2, ..Limits::default() });
+        let mut host = Host::new(limits, None, Arc::new(MemoryBudget::new(0)));
+        host.begin_call(Instant::now());
+        (0..3).for_each(|_| host.charge(10).unwrap());
+        assert_eq!(host.price(), 3 * 500 + 3 * 10 * 2);
+        assert_eq!(host.price(), 500);
+        host.charge(0).unwrap();
+        assert_eq!(host.price(), 500);
+    }
+}
