@@ -1,7 +1,6 @@
 //! Definitions and records.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use crate::model::key::HashAlgorithm;
 use crate::model::policy::PolicyId;
@@ -9,29 +8,18 @@ use crate::tyk;
 
 /// A definition file. Its first line says which: `yaml`, `toml`, `json`, or `tyk` for a file of Tyk's policies.
 pub fn definition(bytes: &[u8]) {
-    // A folder of this process alone: functions of one target may run at one time.
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = std::env::temp_dir().join(format!("stile-fuzz-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        folder
-    });
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (kind, text) = bytes.split_at(end);
     let text = text.strip_prefix(b"\n").unwrap_or_default();
-    let thread = format!("{:?}", std::thread::current().id());
-    let write = |name: &str, text: &[u8]| {
-        let file = FOLDER.join(format!("{thread}-{name}"));
-        std::fs::write(&file, text).expect("it is written");
-        file
-    };
-    let (main, of_tyk) = match kind {
-        b"yaml" => (write("main.yaml", text), None),
-        b"toml" => (write("main.toml", text), None),
-        b"json" => (write("main.json", text), None),
+    let folder = Folder::new();
+    let main = match kind {
+        b"yaml" => folder.write("main.yaml", text),
+        b"toml" => folder.write("main.toml", text),
+        b"json" => folder.write("main.json", text),
         b"tyk" => {
-            let policies = write("policies.json", text);
+            let policies = folder.write("policies.json", text);
             let main = format!("policies: {{ tyk_file: {:?} }}", policies.display().to_string());
-            (write("tyk.yaml", main.as_bytes()), Some(policies))
+            folder.write("tyk.yaml", main.as_bytes())
         }
         _ => return,
     };
@@ -46,7 +34,30 @@ pub fn definition(bytes: &[u8]) {
     let is_plain = |character: char| !character.is_control() || character == '\n';
     assert!(told.chars().all(is_plain), "{told:?}");
     assert!(!told.contains("a secret word"), "{told}");
-    [Some(main), of_tyk].into_iter().flatten().for_each(|file| _ = std::fs::remove_file(file));
+}
+
+/// A folder of this thread alone, as functions of one target may run at one time. It goes with its value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        let path = std::env::temp_dir().join(format!("stile-fuzz-{process}-{thread:?}"));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &[u8]) -> PathBuf {
+        let file = self.0.join(name);
+        std::fs::write(&file, text).expect("it is written");
+        file
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A session of a store, which Tyk may have written: what is read is written so that it is read again as the same.
