@@ -1,6 +1,7 @@
 //! Asks again for plugins that could not be fetched, without anybody telling: with pauses that grow, and on a thread of its own,
 //! so that no reload waits for a server that is silent.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ pub(super) struct Retry {
     round: Option<mpsc::Receiver<Brought>>,
 }
 
-/// Each twice as long as the one before, up to a bound.
+/// Each twice as long as the one before, up to a bound, and up to a quarter shorter by chance: gateways that lost the same
+/// server are not to ask it all at once when it is back.
 struct Pauses {
     min: Duration,
     max: Duration,
@@ -110,7 +112,8 @@ impl Pauses {
     fn take(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.max);
-        pause
+        let chance = u32::try_from(RandomState::new().hash_one(()) % 1_000).unwrap_or(0);
+        pause - pause.mul_f64(f64::from(chance) / 4_000.0)
     }
 
     const fn begin_anew(&mut self) {
@@ -123,14 +126,22 @@ const BROUGHT_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn pauses_double_up_to_a_bound_and_begin_anew() {
         let mut pauses = Pauses::new(Duration::from_millis(100), Duration::from_millis(500));
-        let mut taken = |count: usize| (0..count).map(|_| pauses.take().as_millis()).collect::<Vec<_>>();
-        assert_eq!(taken(5), [100, 200, 400, 500, 500]);
+        let mut is_about = |millis: u64| {
+            let (pause, whole) = (pauses.take(), Duration::from_millis(millis));
+            assert!(whole * 3 / 4 <= pause && pause <= whole, "{pause:?} instead of {whole:?}");
+        };
+        [100, 200, 400, 500, 500].into_iter().for_each(&mut is_about);
         pauses.begin_anew();
-        assert_eq!(pauses.take().as_millis(), 100);
+        assert!(pauses.take() <= Duration::from_millis(100));
+        let bound = Duration::from_millis(500);
+        let different: HashSet<Duration> = (0..20).map(|_| Pauses::new(bound, bound).take()).collect();
+        assert!(different.len() > 1, "gateways do not ask all at once");
     }
 }
