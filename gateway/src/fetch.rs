@@ -211,12 +211,15 @@ impl Round<'_> {
         }
         let server = spec.source.server();
         let silent = server.and_then(|server| self.silent.borrow().get(server).cloned());
-        let error = match silent.map_or_else(|| inner.run(spec), Err) {
-            Ok(fetched) => return Ok(fetched),
-            Err(error) => error,
+        let error = match silent {
+            Some(error) => FetchError::new(error.kind, format!("not asked, as its server was not heard: {error}")),
+            None => match inner.run(spec) {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => error,
+            },
         };
         if let Some(server) = server.filter(|_| matches!(error.kind, Kind::Away | Kind::Time)) {
-            self.silent.borrow_mut().insert(server.clone(), error.clone());
+            self.silent.borrow_mut().entry(server.clone()).or_insert_with(|| error.clone());
         }
         if let Some(count) = numbers.failed.get(error.kind.index()) {
             count.fetch_add(1, Ordering::Relaxed);

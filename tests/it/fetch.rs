@@ -325,7 +325,9 @@ async fn a_server_that_does_not_answer_is_waited_for_once() {
 
     let gateway = builder.try_start().await.expect("it starts all the same");
     assert_eq!((server.calls(), fetches(&gateway)), (1, "time 2".to_owned()));
-    assert_eq!(gateway.problems().matches("longer than `fetch.time_max_ms`").count(), 4, "plugins and their APIs");
+    let problems = gateway.problems();
+    assert_eq!(problems.matches("longer than `fetch.time_max_ms`").count(), 4, "plugins and their APIs");
+    assert_eq!(problems.matches("not asked, as its server was not heard").count(), 2, "of one of them: {problems}");
 }
 
 #[tokio::test]
