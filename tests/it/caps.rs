@@ -1,6 +1,9 @@
 //! What all plugins together may use, and that no plugin takes it all from the others.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use stile::clock::Clock;
 use stile_tests::{Api, Builder, Gateway, Upstream, api, guest, plugin};
 
 /// An API whose `pre` plugin of this name attacks so.
@@ -126,4 +129,28 @@ async fn what_is_behind_handles_is_memory_of_the_gateway() {
         assert_eq!(hoarded(Some(of), 3 << 20).await, (500, true), "{of}");
     }
     assert_eq!(hoarded(None, 3 << 20).await, (200, false));
+}
+
+#[tokio::test]
+async fn a_plugin_that_was_refused_memory_is_told_which_limit_it_was() {
+    let (upstream, clock) = (Upstream::start(), Clock::manual(1_800_000_000_000));
+    let hoards = plugin("handles").function("attack").config(json!({ "of": "fields" }));
+    let gateway = Gateway::with(api("orders").upstream(&upstream).pre(hoards))
+        .grant("handles", ["outgoing-http"])
+        .plugin("handles", "outgoing_http", json!({ "allow": ["http://a.test"] }))
+        .limits("handles", json!({ "fuel": 1_000_000_000, "deadline_ms": 20_000, "memory_bytes_max": 3 << 20 }))
+        .plugin("handles", "quarantine", json!({ "failures_max": 1 }))
+        .clock(&clock)
+        .start()
+        .await;
+
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 500);
+        clock.advance(Duration::from_secs(1));
+    }
+
+    let told = gateway.manage("GET", "/stile/plugins").send().await.json()[0]["quarantine"].clone();
+    assert_eq!(told["kind"], "memory");
+    let reason = told["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("it was refused what is beyond `memory_bytes_max`"), "{told}");
 }

@@ -462,6 +462,13 @@ fn failure(error: &wasmtime::Error, host: &Host, printed: &[u8]) -> CallError {
             reason = format!("{reason}; at {}", frames.join(" < "));
         }
     }
+    if kind == FailureKind::Memory {
+        let bound = match host.limiter().was_refused_by_budget() {
+            true => "`runtime.memory_bytes_max`, or the plugin's share of it",
+            false => "`memory_bytes_max` or `table_elements_max`",
+        };
+        reason = format!("it was refused what is beyond {bound}: {reason}");
+    }
     if !printed.is_empty() {
         reason = format!("{reason}; printed: {}", String::from_utf8_lossy(printed).trim());
     }
