@@ -146,7 +146,9 @@ fn right_value(right: &AccessRight) -> Value {
     if has_limit {
         let foreign = right.extra.iter().find(|(name, _)| name == "limit");
         let foreign = foreign.and_then(|(_, bytes)| Fields::parse(bytes).ok()).map(Fields::rest).unwrap_or_default();
-        let ours: Vec<&str> = RATE.into_iter().chain(QUOTA).chain(["max_query_depth"]).collect();
+        // As in a session: settings of smoothing that are switched off are somebody's.
+        let ours = RATE.into_iter().filter(|name| *name != "smoothing").chain(QUOTA).chain(["max_query_depth"]);
+        let ours: Vec<&str> = ours.collect();
         let mut limit = Object::with_extra(&foreign, &ours);
         put_rate(&mut limit, &right.rate.unwrap_or_default());
         put_quota(&mut limit, &right.quota.unwrap_or_default());
