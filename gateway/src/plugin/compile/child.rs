@@ -244,7 +244,6 @@ mod tests {
         assert!(matches!(run(gone, &order, input, 1), Err(CompileError::Start(_))));
     }
 
-    // limit: runtime.compile_threads
     #[test]
     fn a_compiler_is_told_how_many_threads_it_may_have() {
         for threads in [1, 3] {

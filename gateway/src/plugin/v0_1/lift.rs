@@ -694,3 +694,6 @@ const NAME_BYTES_MAX: usize = 128;
 const FUNCTIONS_MAX: usize = 256;
 const METRICS_MAX: usize = 64;
 const METRIC_NAME_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;
