@@ -57,8 +57,8 @@ async fn a_component_that_is_slow_to_compile_is_stopped() {
     started(&sick, json!({ "compile_time_max_ms": 600_000 }), |builder| builder).await;
     let took = begun.elapsed().as_millis();
 
-    // Of which compiling it is the most. Time is the system's: a busy machine may take far longer the next time.
-    bites("compile_time_max_ms", &sick, json!(took * 10), json!(took / 20)).await;
+    // Compiling it is the most of that. Time is the system's: a busy machine may take far longer the next time.
+    bites("compile_time_max_ms", &sick, json!(took * 10), json!(took / 40)).await;
 }
 
 // limit: plugin_limits.compile_memory_bytes_max
