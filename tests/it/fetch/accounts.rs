@@ -112,6 +112,8 @@ async fn a_token_server_is_told_the_password_only_where_the_account_names_it() {
     );
     assert!(gateway.problems().contains(&hint), "{}", gateway.problems());
     assert_eq!(tokens.last().header("authorization"), None);
+    // It would ask again meanwhile.
+    drop(gateway);
 
     let kept = Folder::new();
     accounts[0]["token_server"] = tokens.url().into();
