@@ -397,18 +397,26 @@ async fn the_body_of_a_call_may_be_so_long() {
 // limit: plugin_limits.api_response_bytes_max
 #[tokio::test]
 async fn the_answer_of_a_call_may_be_so_long() {
-    for (bytes_max, is_good) in [(40_000, true), (29_999, false)] {
+    let answered = async |bytes_max: u64| {
         let (gateway, told) = limited("large_answer", 1, json!({ "api_response_bytes_max": bytes_max })).await;
-        assert_eq!(told.starts_with("200 xxx"), is_good, "{bytes_max}: {told}");
-        let refused = gateway.metric(CALLS, &[("outcome", "response_bytes")]);
-        assert_eq!(refused, f64::from(u8::from(!is_good)), "{bytes_max}");
+        (told.starts_with("200 xxx"), gateway.metric(CALLS, &[("outcome", "response_bytes")]))
+    };
+    // The fields that every answer has count too, and are the upstream's.
+    let (mut few, mut enough) = (30_000, 30_200);
+    while few + 1 < enough {
+        let middle = u64::midpoint(few, enough);
+        if answered(middle).await.0 { enough = middle } else { few = middle }
     }
+
+    assert_eq!(answered(enough).await, (true, 0.0), "{enough}");
+    assert_eq!(answered(few).await, (false, 1.0), "{few}");
 }
 
 // limit: plugin_limits.api_time_max_ms
 #[tokio::test]
 async fn a_call_may_take_so_long() {
-    for (time_max_ms, text, refused) in [(9_000, "200 ", 0.0), (100, "there was no answer in time", 1.0)] {
+    // Time is the system's: the answer takes a sixth of one limit and five times the other.
+    for (time_max_ms, text, refused) in [(9_000, "200 ", 0.0), (300, "there was no answer in time", 1.0)] {
         let (gateway, told) = limited("slow", 1, json!({ "api_time_max_ms": time_max_ms })).await;
         assert_eq!(told, text);
         assert_eq!(gateway.metric(CALLS, &[("outcome", "time")]), refused);
@@ -428,7 +436,8 @@ async fn a_plugin_may_make_so_many_calls_at_a_time() {
 // limit: plugin_limits.api_wait_ms
 #[tokio::test]
 async fn a_call_waits_so_long_for_others_to_end() {
-    for (wait_ms, busy) in [(9_000, 0.0), (1, 1.0)] {
+    // Time is the system's: the other call takes a sixth of one limit and five times the other.
+    for (wait_ms, busy) in [(9_000, 0.0), (300, 1.0)] {
         let (gateway, _) = limited("at_once", 2, json!({ "api_concurrency_max": 1, "api_wait_ms": wait_ms })).await;
         assert_eq!(gateway.metric(CALLS, &[("outcome", "busy")]), busy, "{wait_ms}");
     }

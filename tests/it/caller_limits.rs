@@ -91,11 +91,15 @@ async fn a_session_of_a_plugin_is_kept_for_so_long() {
     assert_eq!(status(&gateway, "/orders/1", "ana").await, 200);
     let hash = gateway.store().list_sessions(None, 10).await.expect("it is there").items.remove(0);
 
-    for (after, is_kept) in [(59, true), (2, false)] {
-        clock.advance(Duration::from_secs(after));
+    // Another caller's session is where one that has ended goes.
+    for (after_ms, caller, is_kept, sessions) in [(59_999, "ben", true, 2.0), (1, "eve", false, 2.0)] {
+        clock.advance(Duration::from_millis(after_ms));
         let session = gateway.store().session(&hash).await.expect("it is there");
-        assert_eq!(session.is_some(), is_kept, "{after}");
+        assert_eq!(session.is_some(), is_kept, "{after_ms}");
+        assert_eq!(status(&gateway, "/orders/1", caller).await, 200);
+        assert_eq!(gateway.metric("stile_plugin_sessions", &[]), sessions, "{after_ms}");
     }
+    assert_eq!(gateway.metric("stile_plugin_sessions_evicted_total", &[]), 0.0, "its time was over");
 }
 
 // limit: apis[].auth.quota_life_seconds
@@ -107,9 +111,10 @@ async fn what_was_used_of_a_quota_without_renewal_is_remembered_for_so_long() {
     let gateway = Gateway::with(made("orders", &upstream, session, &limits)).clock(&clock).start().await;
 
     assert_eq!(status(&gateway, "/orders/1", "ana").await, 200);
-    for (after, expected) in [(0, 403), (59, 403), (2, 200), (0, 403)] {
-        clock.advance(Duration::from_secs(after));
-        assert_eq!(status(&gateway, "/orders/1", "ana").await, expected, "{after}");
+    for (after_ms, expected, refused) in [(0, 403, 1.0), (59_999, 403, 2.0), (1, 200, 2.0), (0, 403, 3.0)] {
+        clock.advance(Duration::from_millis(after_ms));
+        assert_eq!(status(&gateway, "/orders/1", "ana").await, expected, "{after_ms}");
+        assert_eq!(gateway.metric("stile_refusals_total", &[("reason", "quota")]), refused, "{after_ms}");
     }
 }
 

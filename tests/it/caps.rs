@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stile::clock::Clock;
 use stile_tests::{Api, Builder, Gateway, Upstream, api, guest, plugin};
+use wasm_encoder::{ComponentInstanceSection, ComponentSection as _, ComponentSectionId, RawSection};
 
 /// An API whose `pre` plugin of this name attacks so.
 fn attacked(upstream: &Upstream, name: &str, attack: &str) -> Api {
@@ -52,19 +53,30 @@ async fn many_plugins_within_their_own_limits_share_the_memory_of_the_gateway() 
     let upstream = Upstream::start();
     let names = ["one", "two"];
     let limits = json!({ "deadline_ms": 2_000, "fuel": 1_000_000_000 });
-    // Each call holds sixteen mebibytes and a little.
-    let builder = gateway(&upstream, &names, "hold", &limits).set("/runtime/memory_bytes_max", 60 << 20);
-    let gateway = builder.start().await;
-    let refused = || gateway.metric("stile_plugin_memory_refused_total", &[]);
+    let held = |bytes_max: u64| gateway(&upstream, &names, "hold", &limits).set("/runtime/memory_bytes_max", bytes_max);
+    let all = {
+        let gateway = held(60 << 20).start().await;
+        let calls: Vec<_> = names.iter().map(|name| tokio::spawn(gateway.get(&format!("/{name}/1")).send())).collect();
+        let mut most = 0;
+        while !calls.iter().all(tokio::task::JoinHandle::is_finished) {
+            most = gateway.count("stile_plugin_memory_bytes", &[]).max(most);
+            tokio::task::yield_now().await;
+        }
+        most
+    };
+    assert!(all > 32 << 20, "each call holds sixteen mebibytes and a little: {all}");
+    for (bytes_max, ended) in [(all, [2.0, 0.0]), (all - 1, [1.0, 1.0])] {
+        let gateway = held(bytes_max).start().await;
 
-    assert_eq!(failures(&gateway, &names, 1, ["deadline", "memory"]).await, [2.0, 0.0]);
-    assert_eq!(refused(), 0.0);
-    // All of it comes back, though not at once.
-    gateway.metric_becomes("stile_plugin_memory_bytes", &[], 0.0).await;
-    gateway.metric_becomes("stile_plugin_slots_in_use", &[], 0.0).await;
-    assert_eq!(failures(&gateway, &names, 2, ["deadline", "memory"]).await, [5.0, 1.0]);
-    assert!(refused() >= 1.0);
-    assert_eq!(gateway.metric("stile_plugin_memory_bytes", &[]), 0.0, "all of it is given back");
+        assert_eq!(failures(&gateway, &names, 1, ["deadline", "memory"]).await, ended, "{bytes_max}");
+        // How often it asks before it gives up is the plugin's matter.
+        let refused = gateway.metric("stile_plugin_memory_refused_total", &[]);
+        assert_eq!(refused > 0.0, ended[1] > 0.0, "{bytes_max}: {refused}");
+        // All of it comes back, though not at once.
+        gateway.metric_becomes("stile_plugin_memory_bytes", &[], 0.0).await;
+        gateway.metric_becomes("stile_plugin_slots_in_use", &[], 0.0).await;
+        assert_eq!(failures(&gateway, &names[..1], 1, ["deadline"]).await, [ended[0] + 1.0], "{bytes_max}");
+    }
 }
 
 // limit: runtime.plugin_share_percent
@@ -153,4 +165,82 @@ async fn a_plugin_that_was_refused_memory_is_told_which_limit_it_was() {
     assert_eq!(told["kind"], "memory");
     let reason = told["reason"].as_str().unwrap_or_default();
     assert!(reason.starts_with("it was refused what is beyond `memory_bytes_max`"), "{told}");
+}
+
+// limit: plugin::host::RESOURCES_MAX
+#[tokio::test]
+async fn a_call_has_so_many_handles_of_the_host() {
+    let upstream = Upstream::start();
+    // With one that it takes first.
+    for (count, status, failures) in [(255, 200, 0.0), (256, 500, 1.0)] {
+        let hoards = plugin("handles").function("attack").config(json!({ "of": "fields", "count": count }));
+        let gateway = Gateway::with(api("orders").upstream(&upstream).pre(hoards))
+            .grant("handles", ["outgoing-http"])
+            .plugin("handles", "outgoing_http", json!({ "allow": ["http://a.test"] }))
+            .limits("handles", json!({ "fuel": 1_000_000_000, "deadline_ms": 20_000 }))
+            .start()
+            .await;
+
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{count}");
+        let counted = |labels: &[(&str, &str)]| gateway.metric("stile_plugin_call_failures_total", labels);
+        assert_eq!((counted(&[("kind", "host_call")]), counted(&[])), (failures, failures), "{count}");
+    }
+}
+
+// limit: plugin::host::HANDLES_MAX
+#[tokio::test]
+async fn an_instance_has_so_many_handles_in_all() {
+    let upstream = Upstream::start();
+    for (count, status, failures) in [(1_000, 200, 0.0), (1_001, 503, 1.0)] {
+        let builder = Gateway::with(api("orders").upstream(&upstream).pre("hoard"));
+        let builder = builder.file("hoard.wasm", hoarding(count)).plugin("hoard", "file", "hoard.wasm");
+        let gateway = builder.try_start().await.expect("it starts all the same");
+
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{count}: {}", gateway.problems());
+        let counted = gateway.metric("stile_plugin_load_failures_total", &[("plugin", "hoard")]);
+        assert_eq!(counted, failures, "{count}");
+    }
+}
+
+/// A plugin that works, and takes so many handles of a kind of its own whenever an instance of it is made.
+fn hoarding(count: u32) -> Vec<u8> {
+    let hoards = wat::parse_str(format!(
+        r#"(component
+            (type $own (resource (rep i32)))
+            (core func $new (canon resource.new $own))
+            (core module $hoards
+                (import "" "new" (func $new (param i32) (result i32)))
+                (func $hoard (local $taken i32)
+                    (loop $again
+                        (drop (call $new (i32.const 0)))
+                        (local.set $taken (i32.add (local.get $taken) (i32.const 1)))
+                        (br_if $again (i32.lt_u (local.get $taken) (i32.const {count})))))
+                (start $hoard))
+            (core instance (instantiate $hoards (with "" (instance (export "new" (func $new)))))))"#
+    ))
+    .expect("a component");
+    let mut plugin = std::fs::read(guest("hello")).expect("it is there");
+    let components = components_of(&plugin);
+    RawSection { id: ComponentSectionId::Component.into(), data: &hoards }.append_to_component(&mut plugin);
+    let mut instances = ComponentInstanceSection::new();
+    instances.instantiate::<[(&str, _, _); 0], _>(components, []);
+    instances.append_to_component(&mut plugin);
+    plugin
+}
+
+/// How many components a component has already.
+fn components_of(component: &[u8]) -> u32 {
+    let (mut depth, mut components) = (0, 0);
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        match payload.expect("a component") {
+            wasmparser::Payload::ComponentSection { .. } => {
+                components += u32::from(depth == 0);
+                depth += 1;
+            }
+            wasmparser::Payload::ModuleSection { .. } => depth += 1,
+            wasmparser::Payload::End(_) => depth -= 1,
+            _ => {}
+        }
+    }
+    components
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod again;
 mod inspect;
+mod sizes;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -343,8 +344,16 @@ async fn a_file_that_is_too_large_is_not_read_to_its_end() {
     }
 }
 
-/// Has three files fetched one after the other; gives how many are kept then, and how many had to go.
-async fn fetch_three(settings: Value, clock: &Clock, pause: Duration) -> (usize, f64, f64) {
+/// What is kept of three files that were fetched one after the other.
+struct Three {
+    files: usize,
+    /// With the notes of what each source had.
+    bytes: usize,
+    /// How many had to go, by the limit.
+    evicted: [f64; 2],
+}
+
+async fn fetch_three(settings: Value, clock: &Clock, pause: Duration) -> Three {
     let (upstream, kept) = (Upstream::start(), Folder::new());
     let server = Upstream::answering(|seen: &Seen| {
         let mark = seen.target.bytes().last().unwrap_or(0);
@@ -364,28 +373,32 @@ async fn fetch_three(settings: Value, clock: &Clock, pause: Duration) -> (usize,
         std::fs::read_dir(kept.path().join("fetched")).expect("a folder").map(|entry| entry.expect("one").file_name());
     let files = names.filter(|name| name.to_string_lossy().starts_with("sha256-")).count();
     let evicted = |limit| gateway.metric("stile_fetch_cache_evicted_total", &[("limit", limit)]);
-    assert!(gateway.metric("stile_fetch_cache_bytes", &[]) > 0.0);
-    (files, evicted("cache_bytes_max"), evicted("cache_age_max_ms"))
+    let bytes = gateway.count("stile_fetch_cache_bytes", &[]).try_into().expect("a few");
+    Three { files, bytes, evicted: ["cache_bytes_max", "cache_age_max_ms"].map(evicted) }
 }
 
 // limit: fetch.cache_bytes_max
 #[tokio::test]
 async fn what_was_used_longest_ago_goes_for_want_of_room() {
     let (clock, pause) = (Clock::manual(1_700_000_000_000), Duration::from_secs(60));
-    let file = version(1).len() + 5;
-    // With room for the notes of what each source had.
-    let (files, evicted, _) = fetch_three(json!({ "cache_bytes_max": 3 * file + 4_000 }), &clock, pause).await;
-    assert_eq!((files, evicted > 0.0), (3, false));
-    let (files, evicted, _) = fetch_three(json!({ "cache_bytes_max": 3 * file - 1 }), &clock, pause).await;
-    assert_eq!((files, evicted > 0.0), (2, true));
+    let all = fetch_three(json!({}), &clock, pause).await;
+    assert!(all.files == 3 && all.bytes > 3 * version(1).len(), "{} bytes", all.bytes);
+    let three = fetch_three(json!({ "cache_bytes_max": all.bytes }), &clock, pause).await;
+    assert_eq!((three.files, three.bytes, three.evicted), (3, all.bytes, [0.0, 0.0]));
+    // The note of the first is older than the file.
+    let less = fetch_three(json!({ "cache_bytes_max": all.bytes - 1 }), &clock, pause).await;
+    assert!(less.bytes < all.bytes, "{} bytes", less.bytes);
+    assert_eq!(less.evicted, [1.0, 0.0]);
+    let two = fetch_three(json!({ "cache_bytes_max": 3 * version(1).len() }), &clock, pause).await;
+    assert_eq!(two.files, 2);
 }
 
 // limit: fetch.cache_age_max_ms
 #[tokio::test]
 async fn what_nobody_used_for_long_goes() {
     let (clock, pause) = (Clock::manual(1_700_000_000_000), Duration::from_secs(60));
-    let (files, _, evicted) = fetch_three(json!({ "cache_age_max_ms": 120_000 }), &clock, pause).await;
-    assert_eq!((files, evicted > 0.0), (3, false));
-    let (files, _, evicted) = fetch_three(json!({ "cache_age_max_ms": 119_999 }), &clock, pause).await;
-    assert_eq!((files, evicted > 0.0), (2, true));
+    let three = fetch_three(json!({ "cache_age_max_ms": 120_000 }), &clock, pause).await;
+    assert_eq!((three.files, three.evicted), (3, [0.0, 0.0]));
+    let two = fetch_three(json!({ "cache_age_max_ms": 119_999 }), &clock, pause).await;
+    assert_eq!((two.files, two.evicted), (2, [0.0, 2.0]), "with its note");
 }

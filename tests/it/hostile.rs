@@ -109,7 +109,6 @@ async fn a_plugin_that_works_and_then_sleeps_keeps_no_core() {
     asleep.abort();
 }
 
-// limit: plugin_limits.host_call_fuel
 #[tokio::test]
 async fn a_loop_of_host_calls_costs_what_they_cost() {
     let upstream = Upstream::start();
@@ -124,7 +123,6 @@ async fn a_loop_of_host_calls_costs_what_they_cost() {
     }
 }
 
-// limit: plugin_limits.host_call_fuel_per_byte
 #[tokio::test]
 async fn what_host_calls_carry_costs_by_the_byte() {
     let upstream = Upstream::start();
@@ -169,7 +167,6 @@ async fn what_calls_of_wasi_http_carry_costs_by_the_byte() {
     }
 }
 
-// limit: plugin_limits.clock_grain_us
 #[tokio::test]
 async fn clocks_and_pauses_of_a_plugin_are_coarse() {
     let upstream = Upstream::start();

@@ -78,7 +78,8 @@ async fn a_call_may_send_so_many_requests() {
 // limit: plugin_limits.outgoing_time_max_ms
 #[tokio::test]
 async fn a_request_of_a_plugin_has_so_much_time() {
-    bites("slow_answer", "outgoing_time_max_ms", (20_000, 200), 1.0, "time", Some("no answer in time")).await;
+    // Time is the system's: the answer takes a tenth of one limit and five times the other.
+    bites("slow_answer", "outgoing_time_max_ms", (10_000, 200), 1.0, "time", Some("no answer in time")).await;
 }
 
 // limit: plugin_limits.outgoing_request_bytes_max
@@ -99,9 +100,17 @@ async fn an_answer_to_a_plugin_may_be_so_long() {
 // limit: plugin_limits.outgoing_header_bytes_max
 #[tokio::test]
 async fn header_fields_of_an_answer_to_a_plugin_may_be_so_long() {
-    // With the fields that every answer has.
-    let (key, about) = ("outgoing_header_bytes_max", (20_200, 20_000));
-    bites("large_head", key, about, 1.0, "header_bytes", Some("over a limit")).await;
+    // The fields that every answer has count too, and are the server's.
+    let (key, server) = ("outgoing_header_bytes_max", server());
+    let (mut few, mut enough) = (20_000, 20_200);
+    while few + 1 < enough {
+        let middle = u64::midpoint(few, enough);
+        let gateway = sending("large_head", &server, &json!({ key: middle })).start().await;
+        let text = gateway.get("/orders/1").send().await.text().to_owned();
+        if text.starts_with("200") { enough = middle } else { few = middle }
+    }
+
+    bites("large_head", key, (enough, few), 1.0, "header_bytes", Some("over a limit")).await;
 }
 
 /// Three requests at one time, each of which takes a while.
@@ -126,8 +135,9 @@ async fn a_plugin_may_have_so_many_requests_on_their_way() {
 // limit: plugin_limits.outgoing_wait_ms
 #[tokio::test]
 async fn a_request_of_a_plugin_waits_so_long_for_another_to_end() {
-    at_once(json!({ "outgoing_concurrency_max": 2, "outgoing_wait_ms": 20_000 }), 3.0).await;
-    at_once(json!({ "outgoing_concurrency_max": 2, "outgoing_wait_ms": 10 }), 2.0).await;
+    // Time is the system's: the others take a tenth of one limit and ten times the other.
+    at_once(json!({ "outgoing_concurrency_max": 2, "outgoing_wait_ms": 10_000 }), 3.0).await;
+    at_once(json!({ "outgoing_concurrency_max": 2, "outgoing_wait_ms": 100 }), 2.0).await;
 }
 
 // limit: plugin_limits.outgoing_idle_connections_max

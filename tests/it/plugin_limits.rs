@@ -33,22 +33,89 @@ async fn fails(what: &str, limits: Value, below: usize, above: usize, kind: &str
     assert_eq!(failures(above).await, (500, 1.0), "{what} {above}");
 }
 
+/// Under the first limits the call is fine, under the others it fails in this way.
+async fn turns(what: &str, count: usize, below: Value, above: Value, kind: &str) {
+    let upstream = Upstream::start();
+    for (limits, status, failures) in [(below, 200, 0.0), (above, 500, 1.0)] {
+        let gateway = gateway(&upstream, what, count, &limits).start().await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{limits}");
+        let counted = |labels: &[(&str, &str)]| gateway.metric("stile_plugin_call_failures_total", labels);
+        assert_eq!((counted(&[("kind", kind)]), counted(&[])), (failures, failures), "{limits}");
+    }
+}
+
+/// What the call costs in fuel under these limits, which is the same each time.
+async fn fuel(what: &str, count: usize, limits: Value) -> u64 {
+    let upstream = Upstream::start();
+    let gateway = gateway(&upstream, what, count, &limits).start().await;
+    assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+    gateway.count("stile_plugin_call_fuel_sum", &[("plugin", "exact")])
+}
+
+/// What an instance has of memory after the call: the most that it had, for it never gives any back.
+async fn memory(count: usize) -> u64 {
+    let upstream = Upstream::start();
+    let builder = gateway(&upstream, "memory", count, &json!({})).plugin("exact", "isolation", "reuse");
+    let gateway = builder.start().await;
+    assert_eq!(gateway.get("/orders/1").send().await.text(), "done");
+    gateway.count("stile_plugin_memory_bytes", &[])
+}
+
 // limit: plugin_limits.fuel
 #[tokio::test]
 async fn a_call_has_so_much_fuel() {
-    fails("fuel", json!({ "fuel": 2_000_000 }), 10_000, 2_000_000, "fuel").await;
+    // Fuel is looked at where a function or a round of a loop begins: what comes after the last of them is not missed.
+    let used = fuel("fuel", 10_000, json!({})).await;
+    let upstream = Upstream::start();
+    let (mut few, mut enough) = (used / 2, used);
+    while few + 1 < enough {
+        let middle = u64::midpoint(few, enough);
+        let gateway = gateway(&upstream, "fuel", 10_000, &json!({ "fuel": middle })).start().await;
+        if gateway.get("/orders/1").send().await.status() == 200 { enough = middle } else { few = middle }
+    }
+
+    turns("fuel", 10_000, json!({ "fuel": enough }), json!({ "fuel": few }), "fuel").await;
 }
 
 // limit: plugin_limits.deadline_ms
 #[tokio::test]
 async fn a_call_has_so_much_time() {
-    fails("wait", json!({ "deadline_ms": 3_000 }), 1, 60_000, "deadline").await;
+    // A deadline is on the system's clock. The pause is five times one and a tenth of the other, or a busy machine would
+    // fail this.
+    turns("wait", 500, json!({ "deadline_ms": 5_000 }), json!({ "deadline_ms": 100 }), "deadline").await;
 }
 
 // limit: plugin_limits.memory_bytes_max
 #[tokio::test]
 async fn an_instance_has_so_much_memory() {
-    fails("memory", json!({ "memory_bytes_max": 8 << 20 }), 6 << 20, 8 << 20, "memory").await;
+    let bytes = memory(4 << 20).await;
+    let (below, above) = (json!({ "memory_bytes_max": bytes }), json!({ "memory_bytes_max": bytes - 1 }));
+    turns("memory", 4 << 20, below, above, "memory").await;
+}
+
+// limit: plugin_limits.host_call_fuel
+#[tokio::test]
+async fn a_call_of_the_gateway_has_a_price() {
+    let priced = |price: u64| json!({ "host_call_fuel": price, "host_calls_max": 500 });
+    let (free, used) = (fuel("host_calls", 500, priced(0)).await, fuel("host_calls", 500, priced(100)).await);
+    assert_eq!(used - free, 500 * 100);
+
+    let (mut below, mut above) = (priced(100), priced(101));
+    (below["fuel"], above["fuel"]) = (used.into(), used.into());
+    turns("host_calls", 500, below, above, "fuel").await;
+}
+
+// limit: plugin_limits.host_call_fuel_per_byte
+#[tokio::test]
+async fn what_a_call_of_the_gateway_carries_has_a_price() {
+    let priced = |price: u64| json!({ "host_call_fuel_per_byte": price });
+    let (free, used) =
+        (fuel("host_call_bytes", 5_000, priced(0)).await, fuel("host_call_bytes", 5_000, priced(10)).await);
+    assert_eq!(used - free, 5_000 * 10);
+
+    let (mut below, mut above) = (priced(10), priced(11));
+    (below["fuel"], above["fuel"]) = (used.into(), used.into());
+    turns("host_call_bytes", 5_000, below, above, "fuel").await;
 }
 
 // limit: plugin_limits.host_calls_max
@@ -192,7 +259,8 @@ async fn a_plugin_may_be_called_so_often_at_one_time() {
 #[tokio::test]
 async fn a_call_waits_so_long_for_its_turn() {
     let upstream = Upstream::start();
-    for (wait_ms, busy) in [(15_000, 0.0), (1, 1.0)] {
+    // The other call takes half a second, a tenth of one limit and ten times the other: time is the system's.
+    for (wait_ms, busy) in [(5_000, 0.0), (50, 1.0)] {
         let limits = json!({ "concurrency_max": 1, "instance_wait_ms": wait_ms });
         let gateway = gateway(&upstream, "wait", 500, &limits).start().await;
 
@@ -259,18 +327,21 @@ async fn an_instance_has_so_many_elements_of_tables() {
 
 // limit: runtime.instance_memory_bytes_max
 #[tokio::test]
-async fn no_plugin_has_more_memory_than_an_instance_may() {
+async fn no_plugin_may_name_more_memory_than_an_instance_may_have() {
     let upstream = Upstream::start();
-    for (count, status, failures) in [(6 << 20, 200, 0.0), (8 << 20, 500, 1.0)] {
-        // The configuration names no more, but the default is.
-        let builder =
-            gateway(&upstream, "memory", count, &json!({})).set("/runtime/instance_memory_bytes_max", 8 << 20);
-        let Ok(gateway) = builder.set("/plugin_limits/memory_bytes_max", 8 << 20).try_start().await else {
-            panic!("it does not start");
-        };
+    let bytes_max = 8 << 20;
+    let builder = gateway(&upstream, "memory", 1 << 20, &json!({ "memory_bytes_max": bytes_max }));
+    let gateway =
+        builder.set("/runtime/instance_memory_bytes_max", bytes_max).set("/reload/watch", false).start().await;
+    let refused = || gateway.metric("stile_reloads_total", &[("result", "refused")]);
 
-        assert_eq!(gateway.get("/orders/1").send().await.status(), status);
-        assert_eq!(gateway.metric("stile_plugin_call_failures_total", &[("kind", "memory")]), failures);
+    for (bytes, status, counted) in [(bytes_max - 1, 200, 0.0), (bytes_max, 200, 0.0), (bytes_max + 1, 422, 1.0)] {
+        let mut definition = gateway.definition();
+        definition["plugins"]["exact"]["limits"]["memory_bytes_max"] = bytes.into();
+        gateway.define(&definition);
+        let reply = gateway.manage("POST", "/stile/reload").send().await;
+        assert_eq!((reply.status(), refused()), (status, counted), "{bytes}: {}", reply.text());
+        assert_eq!(gateway.get("/orders/1").send().await.text(), "done");
     }
 }
 
@@ -296,6 +367,29 @@ async fn a_plugin_is_handed_so_many_records_at_one_time() {
     }
 }
 
+// limit: analytics.queue_max
+#[tokio::test]
+async fn so_many_records_wait_for_a_plugin() {
+    let upstream = Upstream::start();
+    let waits = plugin("exact").config(json!({ "what": "wait", "count": 1_000 }));
+    for (records, dropped) in [(3, 0.0), (4, 1.0)] {
+        let definition = api("orders").upstream(&upstream).recorded().analytics(waits.clone());
+        let builder = Gateway::with(definition).recording().set("/analytics/queue_max", 3);
+        let builder = builder.set("/analytics/batch_max", 1).grant("exact", ["log", "kv"]);
+        let gateway = builder.limits("exact", json!({ "deadline_ms": 20_000 })).start().await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        gateway.metric_becomes("stile_plugin_slots_in_use", &[], 1.0).await;
+        // While the plugin waits with the first.
+        for _ in 0..records {
+            assert_eq!(gateway.get("/orders/1").send().await.status(), 200);
+        }
+
+        let labels = [("api", "orders"), ("reason", "queue")];
+        gateway.metric_becomes("stile_analytics_records_dropped_total", &labels, dropped).await;
+        assert_eq!(gateway.records(4).await.len(), 4, "{records}");
+    }
+}
+
 // limit: plugins.*.reuse_calls_max
 #[tokio::test]
 async fn an_instance_serves_so_many_calls() {
@@ -316,11 +410,12 @@ async fn an_instance_serves_so_many_calls() {
 #[tokio::test]
 async fn an_instance_that_grew_too_large_is_retired() {
     let upstream = Upstream::start();
-    for (count, retired) in [(1 << 20, 0.0), (5 << 20, 1.0)] {
-        let builder = gateway(&upstream, "memory", count, &json!({})).plugin("exact", "isolation", "reuse");
-        let gateway = builder.plugin("exact", "reuse_memory_high_water_bytes", 4 << 20).start().await;
+    let bytes = memory(1 << 20).await;
+    for (high_water, retired) in [(bytes, 0.0), (bytes - 1, 1.0)] {
+        let builder = gateway(&upstream, "memory", 1 << 20, &json!({})).plugin("exact", "isolation", "reuse");
+        let gateway = builder.plugin("exact", "reuse_memory_high_water_bytes", high_water).start().await;
 
         assert_eq!(gateway.get("/orders/1").send().await.text(), "done");
-        assert_eq!(gateway.metric("stile_plugin_instances_retired_total", &[]), retired, "{count}");
+        assert_eq!(gateway.metric("stile_plugin_instances_retired_total", &[]), retired, "{high_water}");
     }
 }

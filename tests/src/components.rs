@@ -58,11 +58,15 @@ pub fn deep(levels: usize) -> Function {
 /// Components within components.
 #[must_use]
 pub fn nested(levels: usize) -> Vec<u8> {
-    let innermost = Component::new();
-    let outermost = (0..levels).fold(innermost, |inner, _| {
+    within_one_another(levels).finish()
+}
+
+/// Components within components, to be put into another one.
+#[must_use]
+pub fn within_one_another(levels: usize) -> Component {
+    (0..levels).fold(Component::new(), |inner, _| {
         let mut outer = Component::new();
         outer.section(&NestedComponentSection(&inner));
         outer
-    });
-    outermost.finish()
+    })
 }

@@ -115,6 +115,13 @@ impl Gateway {
         self.page().sum(name, labels)
     }
 
+    /// The same of a metric that has whole numbers.
+    #[must_use]
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        // As text, which is exact where a cast might not be.
+        self.metric(name, labels).to_string().parse().expect("a whole number")
+    }
+
     /// Waits until a metric has this value: what counts may come just after what is seen.
     pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], expected: f64) {
         let begun = Instant::now();

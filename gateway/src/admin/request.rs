@@ -182,7 +182,14 @@ mod tests {
             check(&format!("/tyk/{path}"), None);
             check(&format!("/stile/{path}"), (path == "apis").then_some(Target::Apis));
         }
-        check(&format!("/tyk/keys/{}", "a".repeat(NAME_BYTES_MAX + 1)), None);
+    }
+
+    // limit: admin::request::NAME_BYTES_MAX
+    #[test]
+    fn a_name_has_so_many_bytes() {
+        let name = "a".repeat(NAME_BYTES_MAX);
+        check(&format!("/tyk/keys/{name}"), Some(Target::Key(name.clone())));
+        check(&format!("/tyk/keys/{name}a"), None);
     }
 
     #[test]
@@ -194,6 +201,7 @@ mod tests {
         }
     }
 
+    // limit: admin::request::LIST_MAX
     #[test]
     fn a_query_is_read() {
         let uri: Uri =
@@ -204,6 +212,8 @@ mod tests {
         assert_eq!((query.get("empty"), query.get("none")), (None, None));
         let (cursor, limit) = query.part().expect("they are good");
         assert_eq!((cursor.as_ref().map(Cursor::as_str), limit), (Some("ab"), 5));
+        let uri: Uri = "/x?limit=1000".parse().expect("a URI");
+        assert_eq!(Query::of(&uri).part().map(|(_, limit)| limit).ok(), Some(LIST_MAX));
         for bad in ["/x?limit=0", "/x?limit=1001", "/x?limit=a", "/x?cursor=%00"] {
             let uri: Uri = bad.parse().expect("a URI");
             assert!(Query::of(&uri).part().is_err(), "{bad}");

@@ -58,7 +58,7 @@ fn wait_for(happened: impl Fn() -> bool) {
     }
 }
 
-// limit: analytics.queue_max
+// limit: analytics.queue_max counts: dropped
 #[test]
 fn so_many_records_wait_to_be_written() {
     let folder = Folder::new();

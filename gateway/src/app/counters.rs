@@ -54,6 +54,7 @@ pub(super) fn register(
     read!(Counter "protocol_errors", "Requests and connections that broke the protocol", server.totals().protocol_errors);
     read!(Counter "requests_http1", "Requests over HTTP/1", server.totals().requests_http1);
     read!(Counter "requests_http2", "Requests over HTTP/2", server.totals().requests_http2);
+    read!(Counter "http2_streams_full", "Times that an HTTP/2 connection had `limits.http2_streams_max` streams: its caller waits, or is refused another", server.totals().streams_full);
     read!(Counter "handler_panics", "Requests answered with 500 after a panic of the gateway", server.totals().panics);
 
     read!(Gauge "upstream_connections_open", "Connections to upstreams", upstreams.counters().open.load(Ordering::Relaxed));

@@ -468,8 +468,11 @@ mod tests {
         assert!(matches!(error, BodyError::Coding { coding: "zstd" }), "{error}");
     }
 
+    // limit: message::coding::CODINGS_MAX
     #[test]
     fn unknown_or_too_many_codings_are_refused() {
+        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip, br, gzip"))]);
+        assert!(Decoder::for_headers(&headers, 10).is_ok());
         for names in ["compress", "gzip, gzip, gzip, gzip", "gzip;q=1"] {
             let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(names))]);
             assert!(Decoder::for_headers(&headers, 10).is_err(), "{names}");

@@ -215,3 +215,18 @@ fn is_id(value: &HeaderValue) -> bool {
 }
 
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // limit: pipeline::arrival::REQUEST_ID_BYTES_MAX
+    #[test]
+    fn an_id_of_a_proxy_has_so_many_bytes() {
+        let is_id = |text: &str| super::is_id(&HeaderValue::from_str(text).expect("a value"));
+        assert!(is_id(&"a".repeat(REQUEST_ID_BYTES_MAX)));
+        assert!(!is_id(&"a".repeat(REQUEST_ID_BYTES_MAX + 1)));
+        assert!(!is_id(""));
+        assert!(!is_id("a b"));
+    }
+}

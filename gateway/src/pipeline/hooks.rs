@@ -300,3 +300,20 @@ impl From<Reply> for Answer {
 
 const QUERY_TOO_LARGE: &str = "the query grew beyond 64 KiB or 1,000 parts";
 const VARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // limit: pipeline::hooks::VARS_MAX
+    #[test]
+    fn a_request_has_so_many_variables() {
+        let mut vars = Vars::default();
+        for number in 0..VARS_MAX {
+            assert_eq!(set_var(&mut vars, &number.to_string(), &bytes::Bytes::new()), Ok(()));
+        }
+        assert!(set_var(&mut vars, "one more", &bytes::Bytes::new()).is_err());
+        assert_eq!(set_var(&mut vars, "0", &bytes::Bytes::from_static(b"another")), Ok(()), "it has its place");
+        assert_eq!(vars.len(), VARS_MAX);
+    }
+}

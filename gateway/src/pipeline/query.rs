@@ -139,10 +139,16 @@ mod tests {
         assert_eq!(without(Some("x=1&t=2"), "t").as_deref(), Some("x=1"));
     }
 
+    // limit: pipeline::query::BYTES_MAX
+    // limit: pipeline::query::PARTS_MAX
     #[test]
     fn a_query_does_not_grow_without_end() {
-        assert_eq!(Query::parse(Some(&"a&".repeat(1_001))).err(), Some(TooLarge));
+        assert!(Query::parse(Some(&"a&".repeat(PARTS_MAX))).is_ok());
+        assert_eq!(Query::parse(Some(&"a&".repeat(PARTS_MAX + 1))).err(), Some(TooLarge));
+        // The name, its sign, and what parts it from another one.
         let mut query = Query::default();
-        assert_eq!(query.append("a", &"x".repeat(64 << 10)), Err(TooLarge));
+        assert_eq!(query.append("a", &"x".repeat(BYTES_MAX - 3)), Ok(()));
+        let mut query = Query::default();
+        assert_eq!(query.append("a", &"x".repeat(BYTES_MAX - 2)), Err(TooLarge));
     }
 }

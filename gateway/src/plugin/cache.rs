@@ -89,12 +89,17 @@ impl Cache {
         let mut rest = u64::try_from(description.len()).unwrap_or(u64::MAX).to_le_bytes().to_vec();
         rest.extend_from_slice(&description);
         rest.extend(artifact.component.serialize().map_err(io::Error::other)?);
-        self.make_room(u64::try_from(rest.len()).unwrap_or(u64::MAX))?;
+        let code = self.0.seal.code(digest, &rest);
+        let bytes = u64::try_from(code.len().saturating_add(rest.len())).unwrap_or(u64::MAX);
+        if bytes > self.0.bytes_max {
+            return Err(io::Error::other(format!("it has {bytes} bytes, more than `runtime.cache_bytes_max`")));
+        }
+        self.make_room(bytes)?;
         let target = self.file(engine, digest);
         // Renamed into place: a reader has the old file or the new one, never a part.
         let temporary = target.with_extension(format!("tmp{}", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&self.0.seal.code(digest, &rest))?;
+        file.write_all(&code)?;
         file.write_all(&rest)?;
         fs::rename(&temporary, &target)
     }
@@ -154,3 +159,45 @@ const EXTENSION: &str = "cwasm";
 const RULES: u32 = 2;
 /// Of the description, which stands before the component.
 const LENGTH_BYTES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gateway::Runtime;
+    use crate::plugin::engine::Engine;
+    use crate::plugin::machine::Machine;
+
+    #[test]
+    fn what_has_no_room_at_all_pushes_nothing_out() {
+        let folder = std::env::temp_dir().join(format!("stile-cache-{}", std::process::id()));
+        let runtime = Runtime { instances_max: Some(8), ..Runtime::default() };
+        let (engine, _) = Engine::new(&runtime, &Machine::read()).expect("an engine");
+        let engine = engine.wasmtime();
+        let artifact = |words: &str| Artifact {
+            component: Component::new(engine, b"\0asm\x0d\0\x01\0").expect("an empty component"),
+            description: Description {
+                name: "empty".to_owned(),
+                version: "1".to_owned(),
+                functions: Vec::new(),
+                capabilities: Vec::new(),
+                metrics: Vec::new(),
+                config_schema: Some(words.to_owned()),
+            },
+        };
+        let (small, large) = (Digest::of(b"small"), Digest::of(b"large"));
+        Cache::open(&folder, 1 << 30).expect("a folder").put(engine, &small, &artifact(""));
+        let size = |digest| {
+            let cache = Cache::open(&folder, 1 << 30).expect("a folder");
+            fs::metadata(cache.file(engine, digest)).map(|metadata| metadata.len()).ok()
+        };
+        let bytes = size(&small).expect("it is kept");
+
+        let cache = Cache::open(&folder, bytes).expect("a folder");
+        cache.put(engine, &large, &artifact("x"));
+        assert_eq!((size(&small), size(&large), cache.evicted()), (Some(bytes), None, 0));
+        let cache = Cache::open(&folder, bytes + 1).expect("a folder");
+        cache.put(engine, &large, &artifact("x"));
+        assert_eq!((size(&small), size(&large), cache.evicted()), (None, Some(bytes + 1), 1));
+        fs::remove_dir_all(folder).expect("it goes");
+    }
+}

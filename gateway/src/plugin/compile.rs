@@ -177,3 +177,48 @@ fn here<T: Send + 'static>(time_max: Duration, work: impl FnOnce() -> T + Send +
 
 /// Taken as it is used. A schema within its size has some ten thousand references, each of which may lead to the next.
 const STACK_BYTES: usize = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // limit: runtime.compile_slots counts: running
+    #[test]
+    fn so_many_work_at_one_time() {
+        for slots in [1, 2] {
+            let folder = std::env::temp_dir().join(format!("stile-slots-{}-{slots}", std::process::id()));
+            let (program, begun, end) = (folder.join("compiler"), folder.join("begun"), folder.join("end"));
+            std::fs::create_dir_all(&begun).expect("a folder");
+            let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/compiler");
+            std::os::unix::fs::symlink(fixture, &program).expect("a link");
+            // It says that it began, and works until it is told to end.
+            let script =
+                format!("touch {}/$$; until [ -e {} ]; do sleep 0.01; done; exit 3", begun.display(), end.display());
+            std::fs::write(folder.join("compiler.sh"), script).expect("a script");
+            let compiler = Compiler::new(Some(&program), &Runtime { compile_slots: slots, ..Runtime::default() });
+            let question = || Question { schema: "{}".to_owned(), config: "{}".to_owned() };
+            let running = || usize::try_from(compiler.numbers().running.load(Ordering::Relaxed)).expect("few");
+            let begun = || std::fs::read_dir(&begun).expect("a folder").count();
+
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        let ended = compiler.validate(question(), Duration::from_secs(600), 1 << 30);
+                        assert!(matches!(ended, Err(CompileError::Broken(_))), "{ended:?}");
+                    });
+                }
+                while begun() < slots {
+                    std::thread::yield_now();
+                }
+                // Those that have no slot wait.
+                for _ in 0..100 {
+                    assert_eq!((running(), begun()), (slots, slots));
+                    std::thread::yield_now();
+                }
+                std::fs::write(&end, "").expect("it is written");
+            });
+            assert_eq!((running(), begun()), (0, 3));
+            std::fs::remove_dir_all(&folder).expect("it goes");
+        }
+    }
+}

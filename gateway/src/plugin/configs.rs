@@ -177,6 +177,34 @@ mod tests {
         assert!(told.is_err_and(|told| told.contains("configuration: [] is not of type")));
     }
 
+    // limit: plugin::configs::SCHEMA_BYTES_MAX
+    #[test]
+    fn a_schema_has_so_many_bytes() {
+        let (configs, compiler) = (Configs::default(), compiler());
+        let (hour, schema) = (Duration::from_secs(3600), |bytes: usize| " ".repeat(bytes - 4) + "true");
+        let config = serde_json::json!({});
+        assert_eq!(check(&configs, &compiler, hour, &schema(SCHEMA_BYTES_MAX), &config), Ok(()));
+        let told = check(&configs, &compiler, hour, &schema(SCHEMA_BYTES_MAX + 1), &config);
+        assert!(told.is_err_and(|told| told.contains("256 KiB")));
+    }
+
+    // limit: plugin::configs::FITTING_MAX
+    #[test]
+    fn so_many_configurations_are_known_to_fit() {
+        let (configs, compiler) = (Configs::default(), compiler());
+        let check = |config: u32, time_max| self::check(&configs, &compiler, time_max, "true", &config.into());
+        let known = || configs.0.lock().unwrap_or_else(PoisonError::into_inner).fitting.len();
+        let digests = (1..FITTING_MAX).map(|number| Digest::of(format!("another {number}").as_bytes()));
+        configs.0.lock().unwrap_or_else(PoisonError::into_inner).fitting.extend(digests);
+        for config in [1, 2] {
+            assert_eq!(check(config, Duration::from_secs(3600)), Ok(()));
+            assert_eq!(known(), FITTING_MAX);
+        }
+        // The first is known; there is no time to find out about the second.
+        assert_eq!(check(1, Duration::ZERO), Ok(()));
+        assert!(check(2, Duration::ZERO).is_err());
+    }
+
     #[test]
     fn a_schema_within_its_size_does_not_end_the_stack() {
         let (configs, compiler) = (Configs::default(), compiler());

@@ -73,6 +73,8 @@ counters! {
     requests_http1,
     /// Requests over HTTP/2.
     requests_http2,
+    /// Times that an HTTP/2 connection had as many streams as it may have.
+    streams_full,
     /// Requests with a head that was too long, or had too many fields.
     heads_too_large,
     /// Requests and connections refused because they broke the protocol.

@@ -43,7 +43,11 @@ where
         let counters = self.worker.counters();
         let http2 = self.activity.is_http2();
         if http2 {
-            counters.requests_http2.add_one()
+            counters.requests_http2.add_one();
+            // Another one is h2's to refuse, and a caller that knows the limit sends none: neither is seen from here.
+            if self.activity.in_flight() == self.worker.limits().http2_streams_max {
+                counters.streams_full.add_one();
+            }
         } else {
             counters.requests_http1.add_one()
         }

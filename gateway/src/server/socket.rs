@@ -103,7 +103,12 @@ impl Activity {
 
     /// Whether requests are in flight, however far their answers are.
     pub(super) fn is_answering(&self) -> bool {
-        self.in_flight.load(Relaxed) > 0
+        self.in_flight() > 0
+    }
+
+    /// How many requests are in flight.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
     }
 
     /// Changes whenever something happened that such a state waits for.

@@ -252,13 +252,15 @@ mod tests {
         assert_eq!(calls.load(SeqCst), 0);
     }
 
+    // limit: upstream::resolve::NAMES_MAX
     #[tokio::test]
     async fn names_kept_are_bounded() {
         let (resolver, _) = resolver(|_| Ok(vec![IpAddr::from([10, 0, 0, 1])]));
         for n in 0..NAMES_MAX + 10 {
+            assert_eq!(lock(&resolver.names).len(), n.min(NAMES_MAX));
             resolver.addresses(&format!("{n}.test").into()).await.unwrap();
         }
-        assert!(lock(&resolver.names).len() <= NAMES_MAX);
+        assert_eq!(lock(&resolver.names).len(), NAMES_MAX);
     }
 
     #[test]

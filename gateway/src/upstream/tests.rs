@@ -352,6 +352,26 @@ fn what_is_not_http_is_a_protocol_error() {
     });
 }
 
+// limit: upstream::h1::HEAD_BYTES_MAX
+#[test]
+fn an_answer_has_a_head_of_so_many_bytes() {
+    on_core(async {
+        let upstream = scripted(|number, mut tcp| async move {
+            read_head(&mut tcp).await;
+            let (start, end) = ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\na: ", "\r\n\r\n");
+            // One byte more on the second connection.
+            let value = "b".repeat((64 << 10) - start.len() - end.len() + number);
+            let _ = tcp.write_all(format!("{start}{value}{end}").as_bytes()).await;
+        })
+        .await;
+        let client = Client::new(&upstream);
+        assert_eq!(client.send(get("/")).await.unwrap().status(), StatusCode::OK);
+        let other = Client::new(&upstream);
+        assert_eq!(other.send(get("/")).await.unwrap_err().kind(), "protocol");
+        assert_eq!(other.failures("protocol"), 1);
+    });
+}
+
 #[test]
 fn heads_that_are_too_large_are_refused() {
     on_core(async {
@@ -590,7 +610,31 @@ fn connections_have_a_limit_over_all_cores() {
     });
 }
 
-// limit: apis[].upstream.idle_connections_max
+// limit: apis[].upstream.idle_connections_max counts: opened
+#[test]
+fn so_many_connections_are_kept_over_all_cores() {
+    on_core(async {
+        for (idle_connections_max, opened) in [(2, 2), (1, 3)] {
+            let mut upstream = scripted(|_, mut tcp| async move {
+                while !read_head(&mut tcp).await.is_empty() {
+                    answer(&mut tcp, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx").await;
+                }
+            })
+            .await;
+            upstream.idle_connections_max = idle_connections_max;
+            let client = Client::new(&upstream);
+            let other_core = Upstreams::new(Arc::clone(&client.shared));
+            assert_eq!(client.text(get("/")).await, "x");
+            for _ in 0..2 {
+                let response = other_core.send(&client.target, get("/")).await.unwrap();
+                assert_eq!(whole(response).await.unwrap().bytes, "x");
+            }
+
+            assert_eq!(client.opened(), opened, "{idle_connections_max}");
+        }
+    });
+}
+
 #[test]
 fn idle_connections_of_one_core_do_not_lock_out_another() {
     on_core(async {

@@ -187,6 +187,29 @@ fn broken_xml_and_entities_are_refused() {
     }
 }
 
+// limit: pipeline::extract::xml::NODES_MAX
+// limit: pipeline::extract::xml::ATTRIBUTES_MAX
+// limit: pipeline::extract::xml::NAMESPACES_MAX
+#[test]
+fn a_document_has_so_many_nodes_attributes_and_namespaces() {
+    let mut settings = ExtractorSettings::new(IdSource::Body, xpath("/a/b")).expect("a pair that fits");
+    settings.input_bytes_max = 16 << 20;
+    let large = Extractor::new(settings);
+    let attributes = |count: usize| (0..count).map(|n| format!(" a{n}=''")).collect::<String>();
+    // Nodes are the document, its two elements, the text in one of them, and the elements that follow.
+    for (body, is_read) in [
+        (format!("<a><b>x</b>{}</a>", "<c/>".repeat(100_000 - 4)), true),
+        (format!("<a><b>x</b>{}</a>", "<c/>".repeat(100_000 - 3)), false),
+        (format!("<a{}><b>x</b></a>", attributes(256)), true),
+        (format!("<a{}><b>x</b></a>", attributes(257)), false),
+        (format!("<a><b>x</b>{}</a>", "<c xmlns='u'/>".repeat(32)), true),
+        (format!("<a><b>x</b>{}</a>", "<c xmlns='u'/>".repeat(33)), false),
+    ] {
+        let expected = if is_read { Ok("x") } else { Err(ExtractError::NotXml) };
+        check(&large, Input { headers: &HeaderMap::new(), query: None, body: Some(body.as_bytes()) }, expected);
+    }
+}
+
 /// Each of these took its reader or ours more than linear time, or its stack.
 #[test]
 fn documents_made_to_cost_much_cost_little() {

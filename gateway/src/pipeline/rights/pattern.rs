@@ -104,6 +104,35 @@ mod tests {
         assert_eq!(patterns.held(), 1, "plain text is not compiled");
     }
 
+    // limit: pipeline::rights::pattern::COUNT_MAX
+    // limit: pipeline::rights::pattern::BYTES_MAX
+    #[test]
+    fn a_session_has_so_many_patterns_and_so_long_ones() {
+        let patterns = Patterns::default();
+        let mut budget = Budget::default();
+        assert!((0..COUNT_MAX).all(|_| patterns.get("/a", &mut budget).is_ok()));
+        assert!(patterns.get("/a", &mut budget).is_err());
+        assert!(patterns.get(&"a".repeat(BYTES_MAX), &mut Budget::default()).is_ok());
+        assert!(patterns.get(&"a".repeat(BYTES_MAX + 1), &mut Budget::default()).is_err());
+    }
+
+    // limit: pipeline::rights::pattern::KNOWN_MAX
+    #[test]
+    fn so_many_patterns_are_shared() {
+        let patterns = Patterns::default();
+        let regex = Arc::new(Regex::new("x").expect("a pattern"));
+        for n in 1..KNOWN_MAX {
+            patterns.known.lock().expect("a lock").insert(format!("held{n}"), Arc::downgrade(&regex));
+        }
+        for text in ["/a.*", "/b.*"] {
+            patterns.get(text, &mut Budget::default()).expect("a pattern");
+            assert_eq!(patterns.held(), KNOWN_MAX, "{text}");
+        }
+        drop(regex);
+        patterns.get("/b.*", &mut Budget::default()).expect("a pattern");
+        assert_eq!(patterns.held(), 1, "those that are gone make room");
+    }
+
     #[test]
     fn patterns_of_sessions_that_are_gone_make_room() {
         let patterns = Patterns::default();

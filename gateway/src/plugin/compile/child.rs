@@ -38,8 +38,13 @@ pub(super) fn compile(
         memory_bytes_max: limits.compile_memory_bytes_max,
         threads,
     };
-    ask(program, &order, wasm, digest, limits.compiled_bytes_max, |outcome, content| match outcome {
+    let bytes_max = limits.compiled_bytes_max;
+    ask(program, &order, wasm, digest, bytes_max, |outcome, content| match outcome {
         Outcome::Refused => Err(CompileError::Refused(String::from_utf8_lossy(content.bytes()).into_owned())),
+        // Reading stopped a little above the limit, because of what is around it.
+        Outcome::Compiled if u64::try_from(content.bytes().len()).is_ok_and(|bytes| bytes > bytes_max) => {
+            Err(CompileError::Compiled)
+        }
         Outcome::Compiled => content
             .component(engine.wasmtime())
             .map_err(|error| CompileError::Broken(format!("what it made cannot be loaded: {error:#}"))),
@@ -239,7 +244,6 @@ mod tests {
         assert!(matches!(run(gone, &order, input, 1), Err(CompileError::Start(_))));
     }
 
-    // limit: runtime.compile_threads
     #[test]
     fn a_compiler_is_told_how_many_threads_it_may_have() {
         for threads in [1, 3] {

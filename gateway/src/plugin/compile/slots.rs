@@ -46,7 +46,6 @@ mod tests {
 
     use super::*;
 
-    // limit: runtime.compile_slots
     #[test]
     fn no_more_than_all_slots_are_taken_at_one_time() {
         let slots = Slots::new(2);

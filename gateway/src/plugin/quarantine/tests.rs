@@ -227,6 +227,7 @@ fn a_caller_who_did_not_fail_gets_a_probe_of_its_own() {
     assert!(!case.is_shut(), "one caller cannot take a plugin from another");
 }
 
+// limit: plugin::quarantine::CALLERS_MAX
 #[test]
 fn a_plugin_that_fails_for_all_callers_is_not_called_for_each() {
     let case = case(&rules());

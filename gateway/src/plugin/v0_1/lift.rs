@@ -446,3 +446,6 @@ const LIST_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 64 << 10;
 const METHOD_BYTES_MAX: usize = 32;
 const VAR_NAME_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

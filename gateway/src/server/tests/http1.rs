@@ -73,7 +73,7 @@ fn a_head_that_is_too_long_ends_with_431() {
     server.stop_and(|totals| assert_eq!(totals.heads_too_large, 1));
 }
 
-// limit: limits.header_count_max
+// limit: limits.header_count_max counts: heads_too_large
 #[test]
 fn too_many_header_fields_end_with_431() {
     for header_count_max in [10, 100, 150] {
@@ -84,6 +84,7 @@ fn too_many_header_fields_end_with_431() {
         };
 
         assert_eq!(statuses(&server.send_until_close(request(header_count_max).as_bytes())), [200]);
+        assert_eq!(server.totals().heads_too_large, 0);
         assert_eq!(statuses(&server.send_until_close(request(header_count_max + 1).as_bytes())), [431]);
         server.stop_and(|totals| assert_eq!(totals.heads_too_large, 1));
     }
@@ -103,7 +104,23 @@ fn a_head_that_does_not_end_is_closed() {
     server.stop_and(|totals| assert_eq!(totals.header_timeouts, 1));
 }
 
-// limit: limits.header_timeout_ms
+// limit: limits.header_timeout_ms counts: header_timeouts
+#[test]
+fn a_head_that_comes_in_pieces_has_so_much_time() {
+    // Time is the system's, so the limit is either far longer than the pause between the pieces or without an end of it.
+    let server = start(&ServerLimits { header_timeout: PATIENCE, ..limits() });
+    let mut stream = server.connect();
+    stream.write_all(b"GET /a HT").expect("open");
+    server.send_until_close(b"GET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(b"TP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("open");
+    assert!(until_close(&mut stream).ends_with("GET /a"));
+    server.stop_and(|totals| assert_eq!(totals.header_timeouts, 0));
+
+    let server = start(&ServerLimits { header_timeout: Duration::from_millis(50), ..limits() });
+    assert_eq!(server.send_until_close(b"GET /a HT"), "");
+    server.stop_and(|totals| assert_eq!(totals.header_timeouts, 1));
+}
+
 #[test]
 fn a_second_head_that_does_not_end_is_closed_sooner_than_an_idle_connection() {
     let server = start(&ServerLimits { header_timeout: Duration::from_millis(50), ..limits() });
@@ -117,9 +134,19 @@ fn a_second_head_that_does_not_end_is_closed_sooner_than_an_idle_connection() {
     server.stop_and(|totals| assert_eq!((totals.header_timeouts, totals.idle_timeouts), (1, 0)));
 }
 
-// limit: limits.idle_timeout_ms
+// limit: limits.idle_timeout_ms counts: idle_timeouts
 #[test]
 fn an_idle_connection_is_closed() {
+    // While another connection is served from its beginning to its end, which is far less than the limit.
+    let server = start(&limits());
+    let mut stream = server.connect();
+    for path in ["/a", "/b"] {
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("open");
+        until(&mut stream, &format!("GET {path}"));
+        server.send_until_close(b"GET /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    assert_eq!(server.totals().idle_timeouts, 0);
+
     let server = start(&ServerLimits { idle_timeout: Duration::from_millis(50), ..limits() });
     let answer = server.send_until_close(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(statuses(&answer), [200]);

@@ -107,11 +107,18 @@ fn the_handler_is_dropped_when_its_stream_is_reset() {
     assert_eq!((server.next_event(), server.next_event()), (Event::Waiting, Event::Dropped));
 }
 
-// limit: limits.http2_streams_max
+// limit: limits.http2_streams_max counts: streams_full
 #[test]
 fn a_connection_has_so_many_streams() {
     let server = start(&ServerLimits { http2_streams_max: 2, ..limits() });
     runtime().block_on(async {
+        let (mut caller, _connection) = connect(&server).await;
+        for _ in 0..3 {
+            caller.send_request(get("/a")).await.expect("an answer").into_body().collect().await.expect("a body");
+        }
+        assert_eq!(server.totals().streams_full, 0, "one after the other");
+        let before = server.totals().requests_http2;
+
         let tcp = TcpStream::connect(server.address).await.expect("the server listens");
         let mut hasty = h2::client::Builder::new();
         // Before it has heard how many are allowed.
@@ -127,19 +134,20 @@ fn a_connection_has_so_many_streams() {
 
         let refused = third.await.expect_err("one too many");
         assert_eq!(refused.reason(), Some(h2::Reason::REFUSED_STREAM));
-        while server.totals().requests_http2 < 2 {
+        while server.totals().requests_http2 < before + 2 {
             tokio::task::yield_now().await;
         }
+        assert_eq!(server.totals().streams_full, 1);
         server.release.notify_one();
         server.release.notify_one();
         for answer in [first, second] {
             assert_eq!(answer.await.expect("an answer").status(), StatusCode::OK);
         }
+        assert_eq!(server.totals().requests_http2, before + 2, "the third is not served");
     });
-    assert_eq!(server.totals().requests_http2, 2);
 }
 
-// limit: limits.http2_connection_age_max_ms
+// limit: limits.http2_connection_age_max_ms counts: aged
 #[test]
 fn an_idle_connection_gets_goaway() {
     let server = start(&ServerLimits { idle_timeout: Duration::from_millis(50), ..limits() });
@@ -151,7 +159,7 @@ fn an_idle_connection_gets_goaway() {
     server.stop_and(|totals| assert_eq!((totals.idle_timeouts, totals.aged), (1, 0)));
 }
 
-// limit: limits.http2_connection_age_max_ms
+// limit: limits.http2_connection_age_max_ms counts: aged
 #[test]
 fn an_old_connection_gets_goaway_and_its_request_an_answer() {
     let server = start(&ServerLimits { http2_connection_age_max: Duration::from_millis(50), ..limits() });
@@ -168,6 +176,7 @@ fn an_old_connection_gets_goaway_and_its_request_an_answer() {
         assert_eq!(text(answer.expect("an answer")).await, "waited");
         connection.await.expect("no panic").expect("a clean end");
     });
+    assert_eq!(server.totals().aged, 1);
 }
 
 #[test]
@@ -190,6 +199,7 @@ fn a_drain_lets_streams_in_flight_finish() {
     assert_eq!(server.stop(), 0);
 }
 
+// limit: server::worker::RESETS_PENDING_MAX counts: protocol_errors
 #[test]
 fn a_connection_that_resets_all_it_opens_is_ended() {
     let server = start(&limits());

@@ -116,7 +116,7 @@ fn cleartext_on_a_tls_port_is_a_failed_handshake() {
     wait_for(|| server.totals().handshake_failures == 1);
 }
 
-// limit: limits.tls_handshake_timeout_ms
+// limit: limits.tls_handshake_timeout_ms counts: handshake_timeouts
 #[test]
 fn a_handshake_has_so_much_time() {
     let files = Files::new("time");

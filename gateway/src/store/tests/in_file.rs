@@ -38,7 +38,7 @@ impl Listener for Hold {
     }
 }
 
-// limit: store.embedded.batch_max
+// limit: store.embedded.batch_max counts: commits
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_many_changes_go_into_one_commit() {
     for (batch_max, commits) in [(6, 1), (5, 2), (1, 6)] {
@@ -75,7 +75,7 @@ fn away(store: &Store) -> u64 {
     store.numbers().away.load(Ordering::Relaxed)
 }
 
-// limit: store.embedded.queue_max
+// limit: store.embedded.queue_max counts: away
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_many_calls_wait_for_the_file() {
     let folder = Folder::new();
@@ -97,7 +97,7 @@ async fn so_many_calls_wait_for_the_file() {
     assert_eq!(away(&store), 1);
 }
 
-// limit: store.embedded.deadline_ms
+// limit: store.embedded.deadline_ms counts: away
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_of_the_file_has_so_much_time() {
     for (deadline, is_answered) in [(Duration::from_secs(60), true), (Duration::from_millis(20), false)] {

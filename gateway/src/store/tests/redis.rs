@@ -19,7 +19,7 @@ fn open(settings: RedisSettings, clock: Clock) -> Store {
     Store::open(&settings, clock).expect("redis need not be there")
 }
 
-// limit: store.redis.failures_max
+// limit: store.redis.failures_max counts: circuit_opened
 #[tokio::test]
 async fn without_a_server_calls_fail_in_time_and_soon_at_once() {
     let mut server = Server::start();
@@ -27,13 +27,15 @@ async fn without_a_server_calls_fail_in_time_and_soon_at_once() {
     let store = open(RedisSettings { deadline: Duration::from_millis(200), ..server.settings() }, clock());
     let key = KeyHash::of("a");
     let started = Instant::now();
-    for _ in 0..5 {
+    let opened = || store.numbers().circuit_opened.load(Ordering::Relaxed);
+    for failures in 0..5 {
+        assert_eq!(opened(), 0, "after {failures}");
         let error = store.session(&key).await.expect_err("nobody is there");
-        assert!(error.is_away(), "{error}");
+        assert!(error.is_away() && error != StoreError::CircuitOpen, "{error}");
     }
     assert!(started.elapsed() < Duration::from_secs(2));
     assert_eq!(store.session(&key).await, Err(StoreError::CircuitOpen));
-    assert_eq!(store.numbers().circuit_opened.load(Ordering::Relaxed), 1);
+    assert_eq!(opened(), 1);
 
     assert!(server.run());
     whole(&store).await;
@@ -43,7 +45,7 @@ async fn without_a_server_calls_fail_in_time_and_soon_at_once() {
     assert_eq!(store.session(&key).await, Ok(None));
 }
 
-// limit: store.redis.deadline_ms
+// limit: store.redis.deadline_ms counts: away
 /// SIGSTOP is what a hung server or a cut cable looks like.
 #[tokio::test]
 async fn a_server_that_hangs_costs_a_deadline_and_not_more() {
@@ -51,10 +53,10 @@ async fn a_server_that_hangs_costs_a_deadline_and_not_more() {
     let deadline = Duration::from_millis(200);
     let store = open(RedisSettings { deadline, failures_max: 2, ..server.settings() }, clock());
     whole(&store).await;
-    assert_eq!(store.session(&KeyHash::of("a")).await, Ok(None));
-    server.tell(redis::cmd("CLIENT").arg("PAUSE").arg(3_000).arg("ALL"));
     let away = || store.numbers().away.load(Ordering::Relaxed);
     let before = away();
+    assert_eq!((store.session(&KeyHash::of("a")).await, away()), (Ok(None), before));
+    server.tell(redis::cmd("CLIENT").arg("PAUSE").arg(3_000).arg("ALL"));
     for round in 1..=2 {
         let started = Instant::now();
         assert_eq!(store.session(&KeyHash::of("a")).await, Err(StoreError::Deadline(deadline)));

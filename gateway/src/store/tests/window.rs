@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::limits::{quota, rate};
 use crate::model::id::ApiId;
 use crate::model::limit::{Algorithm, RateLimit};
-use crate::model::store::StoreLimits;
+use crate::model::store::{StoreLimits, StoreSettings};
 use crate::store::counters::{Counters, Taken};
-use crate::store::{Owner, Take, Verdict};
+use crate::store::{Owner, Store, Take, Verdict};
 
 /// At most so many, of which nothing is written down.
 fn counters(counters_max: usize) -> Counters {
@@ -146,24 +146,32 @@ fn verdict(counters: &Counters, take: &Take, now_us: u64) -> Verdict {
     }
 }
 
-// limit: store.counters_max
-#[test]
-fn a_full_table_refuses_another_counter_until_one_is_idle() {
-    let counters = counters(1);
-    let name = |number: u32| ApiId::parse(&number.to_string()).expect("it is a name");
-    let take = |number| {
-        let slow = rate(&Owner::api(&name(number)), 1, Duration::from_secs(1), Algorithm::Sliding);
-        Take { rates: [slow].into_iter().collect(), quota: None, ..Take::default() }
+// limit: store.counters_max counts: counters_refused
+#[tokio::test]
+async fn a_full_table_refuses_another_counter_until_one_is_idle() {
+    // Ten have room in each of its 64 parts.
+    let limits = StoreLimits { counters_max: 640, ..StoreLimits::default() };
+    let clock = super::bench::clock();
+    let store = Store::open(&StoreSettings { limits, ..StoreSettings::default() }, clock.clone()).expect("it opens");
+    let counted = async |numbers: std::ops::Range<u32>| {
+        let mut counted = 0;
+        for number in numbers {
+            let owner = Owner::api(&ApiId::parse(&number.to_string()).expect("it is a name"));
+            let slow = rate(&owner, 1, Duration::from_secs(1), Algorithm::Sliding);
+            let take = Take { rates: [slow].into_iter().collect(), ..Take::default() };
+            counted += usize::from(store.take(&take).await.is_ok());
+        }
+        (counted, store.counters_held(), store.counters_refused())
     };
-    let refused = (0..5_000).filter(|number| counters.take(&take(*number), START_US, &|_| false).is_err()).count();
-    assert!(refused > 4_000, "{refused}");
-    assert_eq!(
-        u64::try_from(refused).expect("small"),
-        counters.numbers().refused.load(std::sync::atomic::Ordering::Relaxed)
-    );
-    let later = START_US + 2_000_000;
-    assert!((0..50).all(|number| counters.take(&take(number), later, &|_| false).is_ok()));
-    assert!(counters.len() <= 64 * 9);
+    assert_eq!(counted(0..10).await, (10, 10, 0), "whichever part they come to");
+    // All parts are full when so many names have come, and no part has more than is its own.
+    assert_eq!(counted(10..20_000).await, (630, 640, 20_000 - 640));
+    assert_eq!(counted(20_000..20_001).await, (0, 640, 20_001 - 640));
+
+    clock.advance(Duration::from_secs(2));
+    let (counted, held, refused) = counted(30_000..30_010).await;
+    assert_eq!((counted, refused), (10, 20_001 - 640));
+    assert!(held <= 640, "{held}");
 }
 
 #[test]

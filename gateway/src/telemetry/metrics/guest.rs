@@ -192,6 +192,7 @@ mod tests {
         assert!(refused(&metrics, "one"));
     }
 
+    // limit: telemetry::metrics::guest::GUEST_METRICS_MAX
     #[test]
     fn a_plugin_has_so_many_metrics_and_no_more() {
         let metrics = Metrics::new();
@@ -199,6 +200,7 @@ mod tests {
         for n in 0..GUEST_METRICS_MAX {
             assert_eq!(one.declare(&format!("m{n}"), GuestMetricKind::Counter, ""), Ok(()));
         }
+        assert!(!refused(&metrics, "one"));
         assert_eq!(one.declare("more", GuestMetricKind::Counter, ""), Err(MetricRefused::TooMany));
         assert!(refused(&metrics, "one"));
     }

@@ -49,11 +49,11 @@ pub fn declared(authority: &str, length: usize) -> String {
     Pending(pending).end()
 }
 
-/// Takes handles of one kind, each for 16,000 bytes or more, until there are none.
-pub fn hoard(what: &str) -> ! {
+/// Takes one handle and so many of one kind, each for 16,000 bytes or more, or until there are none.
+pub fn hoard(what: &str, count: usize) {
     let large = filled();
     let (mut all, mut requests, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-    loop {
+    for _ in 0..count {
         match what {
             "fields" => all.push(filled()),
             "clones" => all.push(large.clone()),

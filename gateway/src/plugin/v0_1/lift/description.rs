@@ -125,3 +125,56 @@ const NAME_BYTES_MAX: usize = 128;
 const FUNCTIONS_MAX: usize = 256;
 const METRICS_MAX: usize = 64;
 const METRIC_NAME_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many bytes.
+    fn text(bytes: usize) -> String {
+        "a".repeat(bytes)
+    }
+
+    /// What a plugin says of itself: so many functions and metrics, with names of so many bytes.
+    fn is_taken(functions: usize, metrics: usize, name: usize, metric_name: usize) -> bool {
+        use described as d;
+        let function = |number: usize| d::Function {
+            hook: d::Hook::Pre,
+            name: number.to_string(),
+            reads: d::Reads {
+                headers: d::HeaderSelection::None,
+                body: d::BodyRead::None,
+                request_headers: d::HeaderSelection::None,
+                session: false,
+                context: d::ContextFields::empty(),
+            },
+        };
+        let metric = |number: usize| d::Metric {
+            name: format!("{number:a>metric_name$}"),
+            kind: d::MetricKind::Counter,
+            help: String::new(),
+        };
+        let raw = d::PluginDescription {
+            name: text(name),
+            version: "1".to_owned(),
+            functions: (0..functions).map(function).collect(),
+            capabilities: Vec::new(),
+            metrics: (0..metrics).map(metric).collect(),
+            config_schema: None,
+        };
+        description(raw).is_ok()
+    }
+
+    // limit: plugin::v0_1::lift::description::FUNCTIONS_MAX
+    // limit: plugin::v0_1::lift::description::METRICS_MAX
+    // limit: plugin::v0_1::lift::description::NAME_BYTES_MAX
+    // limit: plugin::v0_1::lift::description::METRIC_NAME_BYTES_MAX
+    #[test]
+    fn a_plugin_says_so_much_of_itself() {
+        assert!(is_taken(FUNCTIONS_MAX, METRICS_MAX, NAME_BYTES_MAX, METRIC_NAME_BYTES_MAX));
+        assert!(!is_taken(FUNCTIONS_MAX + 1, 1, 1, 1));
+        assert!(!is_taken(1, METRICS_MAX + 1, 1, 1));
+        assert!(!is_taken(1, 1, NAME_BYTES_MAX + 1, 1));
+        assert!(!is_taken(1, 1, 1, METRIC_NAME_BYTES_MAX + 1));
+    }
+}
