@@ -29,7 +29,8 @@ async fn without_a_server_calls_fail_in_time_and_soon_at_once() {
     let started = Instant::now();
     let opened = || store.numbers().circuit_opened.load(Ordering::Relaxed);
     for failures in 0..5 {
-        assert_eq!(opened(), 0, "after {failures}");
+        // Waiting for news fails meanwhile too, once.
+        assert!(failures == 4 || opened() == 0, "after {failures}");
         let error = store.session(&key).await.expect_err("nobody is there");
         assert!(error.is_away() && error != StoreError::CircuitOpen, "{error}");
     }
