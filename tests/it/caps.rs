@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stile::clock::Clock;
 use stile_tests::{Api, Builder, Gateway, Upstream, api, guest, plugin};
-use wasm_encoder::{ComponentInstanceSection, ComponentSection as _, ComponentSectionId, RawSection};
+use wasm_encoder::{
+    ComponentInstanceSection, ComponentSection as _, ComponentSectionId, InstanceSection, Module, ModuleSection,
+    RawSection,
+};
 
 /// An API whose `pre` plugin of this name attacks so.
 fn attacked(upstream: &Upstream, name: &str, attack: &str) -> Api {
@@ -220,7 +223,7 @@ fn hoarding(count: u32) -> Vec<u8> {
     ))
     .expect("a component");
     let mut plugin = std::fs::read(guest("hello")).expect("it is there");
-    let components = components_of(&plugin);
+    let (components, _) = parts_of(&plugin);
     RawSection { id: ComponentSectionId::Component.into(), data: &hoards }.append_to_component(&mut plugin);
     let mut instances = ComponentInstanceSection::new();
     instances.instantiate::<[(&str, _, _); 0], _>(components, []);
@@ -228,19 +231,49 @@ fn hoarding(count: u32) -> Vec<u8> {
     plugin
 }
 
-/// How many components a component has already.
-fn components_of(component: &[u8]) -> u32 {
-    let (mut depth, mut components) = (0, 0);
+/// How many components and core modules a component has already.
+fn parts_of(component: &[u8]) -> (u32, u32) {
+    let (mut depth, mut components, mut modules) = (0, 0, 0);
     for payload in wasmparser::Parser::new(0).parse_all(component) {
         match payload.expect("a component") {
             wasmparser::Payload::ComponentSection { .. } => {
                 components += u32::from(depth == 0);
                 depth += 1;
             }
-            wasmparser::Payload::ModuleSection { .. } => depth += 1,
+            wasmparser::Payload::ModuleSection { .. } => {
+                modules += u32::from(depth == 0);
+                depth += 1;
+            }
             wasmparser::Payload::End(_) => depth -= 1,
             _ => {}
         }
     }
-    components
+    (components, modules)
+}
+
+/// A plugin that works, and consists of so many empty core instances beside its three.
+fn crowded(more: u32) -> Vec<u8> {
+    let mut plugin = std::fs::read(guest("hello")).expect("it is there");
+    let (_, modules) = parts_of(&plugin);
+    ModuleSection(&Module::new()).append_to_component(&mut plugin);
+    let mut instances = InstanceSection::new();
+    for _ in 0..more {
+        instances.instantiate::<[(&str, _); 0], _>(modules, []);
+    }
+    instances.append_to_component(&mut plugin);
+    plugin
+}
+
+#[tokio::test]
+async fn a_plugin_of_many_parts_leaves_those_of_the_other_slots_to_others() {
+    let upstream = Upstream::start();
+    let builder = Gateway::with(api("crowded").upstream(&upstream).pre("crowded"));
+    let builder = builder.file("crowded.wasm", crowded(29)).plugin("crowded", "file", "crowded.wasm");
+    let builder = builder.plugin("crowded", "isolation", "reuse").and(api("calm").upstream(&upstream).pre("hello"));
+    let gateway = builder.set("/runtime/instances_max", 4).set("/workers", 1).start().await;
+
+    assert_eq!(gateway.get("/crowded/1").send().await.status(), 200);
+    gateway.metric_becomes("stile_plugin_instances_idle", &[], 1.0).await;
+    // Its instance stays.
+    assert_eq!(gateway.get("/calm/1").send().await.status(), 200);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bumpalo::Bump;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{Instance, InstancePre};
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use super::engine::Engine;
 use super::failure::{CallError, Fault};
@@ -442,6 +442,7 @@ fn failure(error: &wasmtime::Error, host: &Host, printed: &[u8]) -> CallError {
         Some(Trap::OutOfFuel) => FailureKind::Fuel,
         Some(Trap::Interrupt) => FailureKind::Deadline,
         Some(_) => FailureKind::Trap,
+        None if error.is::<PoolConcurrencyLimitError>() => FailureKind::Busy,
         None if error.is::<HostLimit>() => FailureKind::HostCall,
         None if error.is::<wasmtime_wasi::I32Exit>() => FailureKind::Trap,
         // An error that left through guest code came from a host call; one outside of it, from reading the answer.

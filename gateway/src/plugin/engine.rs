@@ -235,14 +235,15 @@ fn config(runtime: &Runtime, slots: u32, code: CodeSettings) -> Config {
     }
     let memory_bytes = usize::try_from(runtime.instance_memory_bytes_max).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
+    // Whoever has a slot has room for all that a component may consist of: no plugin takes it from others.
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
         .total_memories(slots.saturating_mul(MEMORIES_PER_SLOT))
         .total_tables(slots.saturating_mul(TABLES_PER_SLOT))
         .total_stacks(slots)
-        .max_memories_per_component(MEMORIES_PER_COMPONENT)
-        .max_tables_per_component(TABLES_PER_COMPONENT)
-        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(MEMORIES_PER_SLOT)
+        .max_tables_per_component(TABLES_PER_SLOT)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_SLOT)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(2 << 20)
         .table_elements(TABLE_ELEMENTS)
@@ -266,10 +267,8 @@ const MAPPINGS_RESERVED: u64 = 8_000;
 const MAPPINGS_PER_SLOT: u64 = 14;
 const MEMORIES_PER_SLOT: u32 = 2;
 const TABLES_PER_SLOT: u32 = 4;
-const CORE_INSTANCES_PER_SLOT: u32 = 8;
-const MEMORIES_PER_COMPONENT: u32 = 4;
-const TABLES_PER_COMPONENT: u32 = 8;
-const CORE_INSTANCES_PER_COMPONENT: u32 = 32;
+/// They have no address space of their own.
+const CORE_INSTANCES_PER_SLOT: u32 = 32;
 const TABLE_ELEMENTS: usize = 20_000;
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
 const WASM_STACK_BYTES: usize = 512 << 10;
