@@ -127,10 +127,10 @@ pub(super) fn register(
     );
     metrics.reader(
         "plugin_cores_held",
-        "Calls that held a core for more than a millisecond in one piece",
+        "Times that a plugin held a core for more than a millisecond in one piece",
         Counter,
         &[],
-        pools(|c| &c.long),
+        pools(|c| &c.held),
     );
     let generations = loader.generations.clone();
     read!(Gauge "plugin_generations", "Loaded versions of plugins: those in use, and those whose last calls have not ended", generations.load(Ordering::Relaxed));

@@ -11,7 +11,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use super::engine::Engine;
 use super::failure::{CallError, Fault};
 use super::host::{Host, HostLimit};
-use super::lane::{Held, SlowLane, until};
+use super::lane::{Account, Ended, SlowLane, until};
 use super::load::Use;
 use super::pool::{Pool, Worker};
 use super::reclaim::Room;
@@ -229,7 +229,6 @@ impl Use {
             let guest = HookCall::<F> { exports: &self.generation.exports, hook, instance, params };
             let place = self.pool.place(worker);
             let ran = run(&self.generation.engine, limits, store, deadline, place, guest).await;
-            self.pool.note(worker, ran.held);
             usage.fuel = ran.fuel;
             usage.log_lines_dropped = ran.log_lines_dropped;
             // A guest that says `err` is in order, and so is one whose answer is refused: both ended by themselves. But an
@@ -346,7 +345,6 @@ pub(super) async fn instantiate(
     let prepared =
         Preparation { component: &generation.component, exports: &generation.exports, config: pool.config() };
     let ran = run(engine, limits, store, deadline, pool.place(worker), prepared).await;
-    pool.note(worker, ran.held);
     match ran.result? {
         Ok(instance) => Ok((room, instance)),
         Err(text) => Err(CallError::new(FailureKind::Plugin, &text)),
@@ -381,10 +379,8 @@ pub(super) async fn describe(
 
 /// Where a guest runs.
 pub(super) enum Place<'w> {
-    /// On a core that others want too: until its first slice is over, then in the slow lane.
-    Core(&'w SlowLane),
-    /// In the slow lane from the beginning.
-    Lane(&'w SlowLane),
+    /// On a core that others want too, with its slow lane.
+    Core(&'w SlowLane, Account<'w>),
     /// On a thread where nobody else waits.
     Alone,
 }
@@ -394,7 +390,6 @@ struct Ran<A> {
     result: Result<A, CallError>,
     fuel: u64,
     log_lines_dropped: u32,
-    held: Held,
 }
 
 /// Runs a guest with whole allowances until its deadline.
@@ -411,29 +406,28 @@ async fn run<G: Guest>(
     // `consume_fuel` is on, so this cannot fail.
     let _ = store.set_fuel(limits.fuel);
     let slice = store.data().slice().clone();
-    let mut held = Held::default();
     let entered = async {
         store.set_epoch_deadline(1);
         guest.enter(store).await
     };
     let ended = match place {
-        Place::Core(lane) => lane.run(&slice, false, deadline, entered, &mut held).await,
-        Place::Lane(lane) => lane.run(&slice, true, deadline, entered, &mut held).await,
-        Place::Alone => until(deadline, entered).await,
+        Place::Core(lane, account) => lane.run(&slice, account, deadline, entered).await,
+        Place::Alone => until(deadline, entered).await.map_or(Ended::Late, Ended::Answer),
     };
     drop(running);
     let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let trace = store.data_mut().end_call();
     let result = match ended {
-        Some(Ok(answer)) => Ok(answer),
-        Some(Err(error)) => Err(failure(&error, store.data(), &trace.printed)),
-        None => Err(CallError::new(FailureKind::Deadline, "its time was over while it waited")),
+        Ended::Answer(Ok(answer)) => Ok(answer),
+        Ended::Answer(Err(error)) => Err(failure(&error, store.data(), &trace.printed)),
+        Ended::Late => Err(CallError::new(FailureKind::Deadline, "its time was over while it waited")),
+        Ended::Crowded => Err(CallError::new(FailureKind::Busy, "other plugins computed until its time was over")),
     };
     if result.is_ok() && !trace.printed.is_empty() {
         let text = crate::telemetry::text::escaped_bytes(&trace.printed, PRINTED_BYTES_MAX);
         tracing::debug!(target: "stile::guest", "printed: {text}");
     }
-    Ran { result, fuel, log_lines_dropped: trace.log_lines_dropped, held }
+    Ran { result, fuel, log_lines_dropped: trace.log_lines_dropped }
 }
 
 /// What kind of failure an error of the engine is.

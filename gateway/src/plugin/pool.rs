@@ -14,7 +14,7 @@ use wasmtime::component::Instance;
 use super::call::{self, Place};
 use super::failure::CallError;
 use super::host::{Host, Identity, Loopback, Outlet};
-use super::lane::{Habit, Held, SlowLane};
+use super::lane::{Account, Habit, SlowLane};
 use super::load::Generation;
 use super::reclaim::Room;
 use crate::model::edit_rules::EditRules;
@@ -48,8 +48,8 @@ pub struct Counters {
     pub retired: AtomicU64,
     /// Thrown away after a failure or a dropped call.
     pub discarded: AtomicU64,
-    /// Calls that held a core for long in one piece.
-    pub long: AtomicU64,
+    /// Times that a guest held a core for long in one piece.
+    pub held: AtomicU64,
 }
 
 /// An instance with what it needs to run.
@@ -121,22 +121,10 @@ impl Pool {
     }
 
     /// Where the next call runs.
-    pub(super) fn place<'w>(&self, worker: &'w Worker) -> Place<'w> {
-        match &worker.lane {
-            None => Place::Alone,
-            Some(lane) if self.cores.get(worker.index).is_some_and(|core| core.habit.is_slow()) => Place::Lane(lane),
-            Some(lane) => Place::Core(lane),
-        }
-    }
-
-    /// Notes whether a guest held this core, or its lane, for long in one piece.
-    pub(super) fn note(&self, worker: &Worker, held: Held) {
-        if let Some(core) = self.cores.get(worker.index) {
-            core.habit.note(held.core || held.lane);
-        }
-        if held.core {
-            self.counters.long.fetch_add(1, Ordering::Relaxed);
-        }
+    pub(super) fn place<'p>(&'p self, worker: &'p Worker) -> Place<'p> {
+        let (Some(lane), Some(core)) = (&worker.lane, self.cores.get(worker.index)) else { return Place::Alone };
+        let plugin = Arc::as_ptr(&self.generation).addr();
+        Place::Core(lane, Account { plugin, habit: &core.habit, held: &self.counters.held })
     }
 
     /// Makes one instance, and no use of it: whether `init` takes the configuration.
