@@ -64,6 +64,45 @@ async fn a_bad_version_keeps_the_last_good_one_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_keeps_the_last_good_version_and_holds_nothing_up() {
+    let upstream = Upstream::start();
+    let more =
+        json!({ "apis": [{ "id": "more", "listen": { "path": "/more/" }, "upstream": { "url": upstream.url() } }] });
+    let builder = swapping(&upstream).file("more.yaml", more.to_string()).set("/include", json!(["more.yaml"]));
+    let gateway = builder.start().await;
+    let says = async |name: &str| {
+        let details = gateway.control("/ready").send().await.json()["details"].clone();
+        let reasons = details.as_object().cloned().unwrap_or_default();
+        let reason = reasons.iter().find(|(place, _)| place.contains(name)).map(|(_, reason)| reason.to_string());
+        assert!(reason.as_ref().is_some_and(|reason| reason.contains("is not a file")), "{name}: {details}");
+    };
+
+    pipe_over(&gateway, "swap.wasm");
+    gateway.metric_becomes("stile_reloads_total", &[("result", "kept")], 1.0).await;
+    says("plugins.swap").await;
+    assert_eq!(gateway.get("/swap/").send().await.text(), "1");
+    assert_eq!(reload(&gateway).await.0, 422);
+    gateway.rename_over("swap.wasm", version(2));
+    gateway.answers("/swap/", 200, "2").await;
+    gateway.metric_becomes("stile_problems", &[], 0.0).await;
+
+    pipe_over(&gateway, "more.yaml");
+    gateway.metric_becomes("stile_problems", &[], 1.0).await;
+    says("more.yaml").await;
+    assert_eq!(gateway.get("/more/").send().await.status(), 200);
+    gateway.rename_over("more.yaml", more.to_string());
+    gateway.metric_becomes("stile_problems", &[], 0.0).await;
+}
+
+/// Puts a pipe that nobody writes to in the place of a file of the gateway.
+fn pipe_over(gateway: &Gateway, name: &str) {
+    let (pipe, file) = (gateway.folder().join("pipe"), gateway.folder().join(name));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
+    assert!(made.success());
+    std::fs::rename(pipe, file).expect("it is renamed");
+}
+
+#[tokio::test]
 async fn an_api_that_never_had_a_good_version_is_served_with_the_first() {
     let upstream = Upstream::start();
     let builder = swapping(&upstream).file("swap.wasm", broken()).and(api("well").upstream(&upstream));

@@ -303,8 +303,14 @@ impl State {
     }
 
     fn take_up(&mut self, is_unread: bool, asks_elsewhere: bool, tries_refused_again: bool) -> Reloaded {
-        if is_unread && let Err(refused) = self.read() {
-            return self.refuse(refused);
+        // What makes definitions unusable may be the file of a plugin, such as one that is not there.
+        if (is_unread || !self.refused.is_empty())
+            && let Err(refused) = self.read()
+        {
+            if is_unread {
+                return self.refuse(refused);
+            }
+            self.refused = refused;
         }
         self.build(|mut builder| {
             if asks_elsewhere {

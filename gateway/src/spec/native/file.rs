@@ -13,6 +13,7 @@ use super::report::{Place, Report, Source};
 use super::shape::Shape;
 use super::validate::validate;
 use super::{raw_api, raw_plugin, raw_policy, text};
+use crate::files;
 
 /// A file whose parts have the right shape, as far as they have it.
 pub(super) struct Parsed<T> {
@@ -100,7 +101,7 @@ pub(super) fn parse_file<T: DeserializeOwned>(
 /// The text of a file, within bounds.
 pub(super) fn read_text(file: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let file = std::fs::File::open(file).map_err(|e| e.to_string())?;
+    let file = files::open(file).map_err(|e| e.to_string())?;
     let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if u64::try_from(bytes).is_ok_and(|bytes| bytes > FILE_BYTES_MAX) {
         return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
