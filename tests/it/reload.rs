@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stile_tests::{Answer, Builder, Gateway, Redis, Seen, Upstream, api, guest, plugin};
+use stile::model::gateway::{AccessLog, Log, LogFormat};
+use stile_tests::{Answer, Builder, Gateway, Redis, Seen, Upstream, api, guest, log_of, plugin};
 
 fn version(number: u8) -> Vec<u8> {
     std::fs::read(guest(&format!("swap-{number}"))).expect("it was built")
@@ -187,6 +188,53 @@ async fn definitions_that_cannot_be_used_change_nothing() {
 
     gateway.define(&good);
     gateway.metric_becomes("stile_problems", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn a_definition_file_that_holds_nothing_changes_nothing() {
+    let upstream = Upstream::start();
+    let more = "apis:\n- { id: more, listen: { path: /more/ }, upstream: { url: \"http://127.0.0.1:1\" } }\n";
+    let builder = swapping(&upstream).file("more.yaml", more).set("/include", json!(["more.yaml"]));
+    let gateway = builder.start().await;
+
+    for nothing in ["", "\n  \n", "# apis:\n", "---\n"] {
+        std::fs::write(gateway.folder().join("more.yaml"), nothing).expect("it is written");
+        let (status, body) = reload(&gateway).await;
+        assert_eq!((status, &body["outcome"]), (422, &json!("refused")), "{nothing:?}: {body}");
+        let problems = body["problems"].to_string();
+        assert!(problems.contains("more.yaml: holds nothing") && problems.contains("apis: []"), "{problems}");
+        assert_eq!(gateway.get("/more/").send().await.status(), 502, "it is still there");
+    }
+    gateway.rename_over("more.yaml", "apis: []\n");
+    assert_eq!(reload(&gateway).await.0, 200);
+    assert_eq!(gateway.get("/more/").send().await.status(), 404);
+    assert_eq!(gateway.problems(), "");
+}
+
+#[test]
+fn what_a_reload_removes_is_told_as_a_warning() {
+    let log = log_of("reload::child");
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let removed = |kind: &str, name: &str| {
+        lines.iter().any(|line| line["level"] == "WARN" && line[kind] == name && line["outcome"] == "removed")
+    };
+    assert!(removed("api", "swap") && removed("plugin", "swap"), "{log}");
+    assert!(!removed("api", "stays"), "{log}");
+}
+
+/// A process of its own, because its log is the process's.
+#[tokio::test]
+#[ignore = "a test above runs it"]
+async fn child() {
+    let log = Log { format: LogFormat::Json, filter: "warn".to_owned(), access: AccessLog::Off };
+    stile::telemetry::log::init(&log).expect("the filter is good");
+    let upstream = Upstream::start();
+    let gateway = swapping(&upstream).and(api("stays").upstream(&upstream)).start().await;
+    let mut definition = gateway.definition();
+    definition["apis"] = json!([definition["apis"][1]]);
+    definition["plugins"] = json!({});
+    gateway.define(&definition);
+    assert_eq!(reload(&gateway).await.0, 200);
 }
 
 #[tokio::test]

@@ -70,6 +70,13 @@ pub(super) fn parse_file<T: DeserializeOwned>(
         }
     };
 
+    if value.is_null() {
+        // Half of a file that is being written looks like that, and would take away all that the whole one has.
+        let hint = "where it is to declare nothing, say so: `apis: []`, or in TOML `apis = []`";
+        report.error(&place, "holds nothing: it is empty, or has comments alone", hint);
+        return None;
+    }
+
     let (secret, unset) = text::expand(&mut value, environment);
     let whole = Place::root(Rc::new(source(secret.clone())));
     let (mut shape, mut found) = (Report::default(), Report::default());
