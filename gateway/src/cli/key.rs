@@ -137,8 +137,7 @@ pub(super) fn run(command: KeyCommand, out: &mut dyn Write) -> Result<(), Failur
             changed(&made, control.json, out)
         }
         KeyCommand::Get { key, control } => {
-            let session =
-                control.client()?.send(Method::GET, &key.path(""), None, Expected::Field("org_id"))?.body;
+            let session = control.client()?.send(Method::GET, &key.path(""), None, Expected::Field("org_id"))?.body;
             if control.json {
                 return writeln!(out, "{session:#}").map_err(Failure::Output);
             }
@@ -150,10 +149,8 @@ pub(super) fn run(command: KeyCommand, out: &mut dyn Write) -> Result<(), Failur
             let mut session = match fields.base()? {
                 Some(session) => session,
                 // What its policies say is not the key's own.
-                None => object(
-                    client.send(Method::GET, &key.path("stored=1"), None, Expected::Field("org_id"))?.body,
-                )
-                .map_err(Failure::Run)?,
+                None => object(client.send(Method::GET, &key.path("stored=1"), None, Expected::Field("org_id"))?.body)
+                    .map_err(Failure::Run)?,
             };
             fields.put(&mut session);
             if let Some(inactive) = inactive {
