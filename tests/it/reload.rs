@@ -191,6 +191,28 @@ async fn definitions_that_cannot_be_used_change_nothing() {
 }
 
 #[tokio::test]
+async fn what_plugins_may_be_granted_is_taken_up_and_other_settings_of_the_runtime_wait() {
+    let upstream = Upstream::start();
+    let gateway = swapping(&upstream).grant("swap", ["log"]).start().await;
+    let mut definition = gateway.definition();
+
+    definition["runtime"]["grants_max"] = json!(["kv"]);
+    gateway.define(&definition);
+    let (status, body) = reload(&gateway).await;
+    assert_eq!(status, 422);
+    assert!(body["problems"].to_string().contains("`log` is not in `runtime.grants_max`"), "{body}");
+
+    definition["runtime"]["grants_max"] = json!(["kv", "log"]);
+    gateway.define(&definition);
+    let (status, body) = reload(&gateway).await;
+    assert_eq!((status, &body["needs_restart"]), (200, &json!([])), "{body}");
+
+    definition["runtime"]["instances_max"] = json!(9);
+    gateway.define(&definition);
+    assert_eq!(reload(&gateway).await.1["needs_restart"], json!(["runtime"]));
+}
+
+#[tokio::test]
 async fn a_definition_file_that_holds_nothing_changes_nothing() {
     let upstream = Upstream::start();
     let more = "apis:\n- { id: more, listen: { path: /more/ }, upstream: { url: \"http://127.0.0.1:1\" } }\n";
