@@ -36,6 +36,9 @@ pub use self::loaded::Loaded;
 use self::places::{Answering, Places};
 pub use self::secret::{NoRandom, Secret};
 
+/// Where people begin: what it has below these, its refusals and the reference tell.
+pub const PATHS: &str = "/live, /ready, /metrics, /tyk/keys, /tyk/policies, /stile/reload, /stile/plugins, /stile/apis";
+
 /// A bound control port that does not answer yet.
 #[derive(Debug)]
 pub struct Admin {

@@ -102,7 +102,9 @@ enum PluginCommand {
                                  stile plugin inspect new/headers.wasm --plugin headers -c stile.yaml\n\nWith --plugin: \
                                  what the component asks for, what the configuration grants the plugin of this name, what \
                                  the deployment allows (`runtime.grants_max`), and the lines to add. A plugin that is elsewhere is \
-                                 fetched as the gateway does, and kept where it keeps it.")]
+                                 fetched as the gateway does, and kept where it keeps it.\n\n\
+                                 Exit codes:\n  0   it loads, and with --plugin nothing that it asks for is missing\n  1   with --plugin: \
+                                 a grant is missing, or it cannot be fetched\n  2   it cannot be loaded, or the configuration is wrong")]
     Inspect {
         /// The component file. Default with --plugin: that of the plugin.
         #[arg(required_unless_present = "plugin")]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-use stile_tests::{Answer, Api, Builder, Folder, Gateway, SelfSigned, Upstream, api, plugin};
+use serde_json::{Value, json};
+use stile::model::gateway::{AccessLog, Log, LogFormat};
+use stile_tests::{Answer, Api, Builder, Folder, Gateway, SelfSigned, Upstream, api, log_of, plugin};
 
 const OUTGOING: &str = "stile_plugin_outgoing_requests_total";
 const SECRET: &str = "s3cr3t-w0rds";
@@ -101,6 +102,39 @@ async fn a_caller_that_leaves_takes_the_plugin_s_request_along() {
 
     gateway.metric_becomes(OUTGOING, &[("outcome", "aborted")], 1.0).await;
     gateway.metric_becomes("stile_upstream_connections_open", &[], 0.0).await;
+}
+
+#[test]
+fn a_request_that_is_refused_says_where_it_wanted_to_go() {
+    let log = log_of("egress::child");
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |outcome: &str| -> Vec<&Value> { lines.iter().filter(|line| line["outcome"] == outcome).collect() };
+
+    let refused: Vec<_> = of("not_allowed").into_iter().map(|line| (&line["host"], &line["place"])).collect();
+    let places = ["http://other.example:8080", "https://other.example"].map(Value::from);
+    let host = Value::from("other.example");
+    assert_eq!(refused, [(&host, &places[0]), (&host, &places[1])], "{log}");
+    assert!(of("ok").iter().all(|line| line["host"] == "127.0.0.1" && line["place"].is_null()), "{log}");
+    assert_eq!(of("ok").len(), 1, "{log}");
+    assert!(!log.contains(SECRET), "{log}");
+}
+
+/// A process of its own, because its log is the process's.
+#[tokio::test]
+#[ignore = "a test above runs it"]
+async fn child() {
+    let filter = "warn,stile::outgoing=debug".to_owned();
+    let log = Log { format: LogFormat::Json, filter, access: AccessLog::Off };
+    stile::telemetry::log::init(&log).expect("the filter is good");
+    let server = Upstream::start();
+    let listed = json!({ "allow": ["https://listed.example", server.url()] });
+    for (place, status) in
+        [("http://other.example:8080", 500), ("https://other.example", 500), (server.url().as_str(), 200)]
+    {
+        let url = format!("{place}/{SECRET}?token={SECRET}");
+        let gateway = asking(&url).plugin("with-waki", "outgoing_http", listed.clone()).start().await;
+        assert_eq!(gateway.get("/orders/1").send().await.status(), status, "{place}");
+    }
 }
 
 #[tokio::test]

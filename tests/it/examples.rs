@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stile::model::key::KeyHash;
 use stile::model::session::Session;
 use stile::store::Life;
-use stile_tests::{Answer, Gateway, Upstream, api, plugin};
+use stile_tests::{Answer, Gateway, Upstream, api, guest, plugin, workspace};
 
 #[tokio::test]
 async fn headers_sets_adds_and_removes() {
@@ -226,12 +226,10 @@ async fn mask_keeps_personal_data_out_of_the_records() {
 async fn route_sends_callers_to_another_host_or_another_api_by_their_metadata() {
     let upstreams = ["own", "us", "beta"].map(|name| Upstream::answering(move |_| Answer::new(200).body(name)));
     let [own, us, beta] = &upstreams;
-    let to = json!({ "us": { "host": us.url() }, "beta": { "api": "orders-beta" } });
-    let route = plugin("route").config(json!({ "by": "region", "to": to }));
-    let orders = api("orders").upstream(own).set("/auth", json!({})).post(route);
-    let next = api("orders-beta").path("/beta/").upstream(beta).set("/auth", json!({}));
-    let gateway = Gateway::with(orders).and(next).grant("route", ["upstream"]);
-    let gateway = gateway.plugin("route", "apis", json!({ "allow": ["orders-beta"] })).start().await;
+    let gateway = Gateway::with(api("orders").upstream(own)).start().await;
+    gateway.rename_over("stile.yaml", as_at_the_head_of_route(&upstreams));
+    let reply = gateway.manage("POST", "/stile/reload").send().await;
+    assert_eq!(reply.status(), 200, "{}", reply.text());
     for region in ["us", "beta", "eu"] {
         let session = Session { metadata: [("region".to_owned(), region.into())].into(), ..Session::default() };
         let kept =
@@ -251,6 +249,26 @@ async fn route_sends_callers_to_another_host_or_another_api_by_their_metadata() 
     assert_eq!(us.last().target, "/orders/1?a=b");
     assert_eq!(beta.last().target, "/beta/1?a=b");
     assert_eq!(upstreams.each_ref().map(Upstream::calls), [1, 1, 1]);
+}
+
+/// The configuration that `route` tells at its head, with these servers.
+fn as_at_the_head_of_route([own, us, beta]: &[Upstream; 3]) -> String {
+    let source = std::fs::read_to_string(workspace().join("example-plugins/route/src/lib.rs")).expect("it is there");
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let head: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let fences: Vec<&[&str]> = head.split(|line| line.starts_with("```")).skip(1).step_by(2).collect();
+    let [plugins, hooks] = fences[..] else { panic!("two parts: {fences:?}") };
+    let indented: String = hooks.iter().map(|line| format!("  {line}\n")).collect();
+    let api = |id: &str, path: &str, upstream: &Upstream| {
+        format!(
+            "- id: {id}\n  listen: {{ path: {path} }}\n  upstream: {{ url: \"{}\" }}\n  auth: {{}}\n",
+            upstream.url()
+        )
+    };
+    let apis = [api("orders-beta", "/beta/", beta), api("orders", "/orders/", own)].concat();
+    format!("{}\napis:\n{apis}{indented}", plugins.join("\n"))
+        .replace("plugins/route.wasm", guest("route").to_str().expect("our names are text"))
+        .replace("https://orders.us.example.com", &us.url())
 }
 
 /// An API that answers with what it calls at the same time: `users` and `orders`.

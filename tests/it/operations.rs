@@ -103,6 +103,21 @@ async fn health_is_told_on_the_control_port_alone() {
 }
 
 #[tokio::test]
+async fn the_control_port_names_its_paths_and_has_them() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::with(api("orders").upstream(&upstream)).start().await;
+    let nothing = gateway.control("/").send().await;
+    assert_eq!(nothing.status(), 404);
+    for path in stile::admin::PATHS.split(", ") {
+        assert_eq!(gateway.manage("GET", path).send().await.status(), 200, "{path}");
+        assert!(nothing.text().contains(path), "{path}: {}", nothing.text());
+    }
+    for kind in ["/tyk/keys", "/stile/reload", "/stile/plugins", "/stile/apis"] {
+        assert!(stile::admin::PATHS.contains(kind), "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_taken_up_without_a_restart() {
     let upstream = Upstream::start();
     let (old, new) = (SelfSigned::new(), SelfSigned::new());

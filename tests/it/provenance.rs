@@ -105,6 +105,8 @@ async fn a_signature_that_is_missing_wrong_or_a_strangers_keeps_what_runs() {
 
     std::fs::remove_file(&file).expect("it is there");
     is_kept(&gateway, "swap.wasm.sig`: No such file").await;
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().is_ok_and(|made| made.success()));
+    is_kept(&gateway, "swap.wasm.sig`: it is not a file").await;
     gateway.rename_over("swap.wasm.sig", "no signature");
     is_kept(&gateway, "neither the 64 bytes").await;
     gateway.rename_over("swap.wasm.sig", SigningKey::new().sign(version(1)));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stile_tests::{Answer, Builder, Gateway, Redis, Seen, Upstream, api, guest, plugin};
+use stile::model::gateway::{AccessLog, Log, LogFormat};
+use stile_tests::{Answer, Builder, Gateway, Redis, Seen, Upstream, api, guest, log_of, plugin};
 
 fn version(number: u8) -> Vec<u8> {
     std::fs::read(guest(&format!("swap-{number}"))).expect("it was built")
@@ -61,6 +62,45 @@ async fn a_bad_version_keeps_the_last_good_one_and_says_why() {
     gateway.answers("/swap/", 200, "2").await;
     assert_eq!(gateway.problems(), "");
     assert_eq!(gateway.manage("GET", "/stile/plugins").send().await.json()[0]["state"], "loaded");
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_keeps_the_last_good_version_and_holds_nothing_up() {
+    let upstream = Upstream::start();
+    let more =
+        json!({ "apis": [{ "id": "more", "listen": { "path": "/more/" }, "upstream": { "url": upstream.url() } }] });
+    let builder = swapping(&upstream).file("more.yaml", more.to_string()).set("/include", json!(["more.yaml"]));
+    let gateway = builder.start().await;
+    let says = async |name: &str| {
+        let details = gateway.control("/ready").send().await.json()["details"].clone();
+        let reasons = details.as_object().cloned().unwrap_or_default();
+        let reason = reasons.iter().find(|(place, _)| place.contains(name)).map(|(_, reason)| reason.to_string());
+        assert!(reason.as_ref().is_some_and(|reason| reason.contains("is not a file")), "{name}: {details}");
+    };
+
+    pipe_over(&gateway, "swap.wasm");
+    gateway.metric_becomes("stile_reloads_total", &[("result", "kept")], 1.0).await;
+    says("plugins.swap").await;
+    assert_eq!(gateway.get("/swap/").send().await.text(), "1");
+    assert_eq!(reload(&gateway).await.0, 422);
+    gateway.rename_over("swap.wasm", version(2));
+    gateway.answers("/swap/", 200, "2").await;
+    gateway.metric_becomes("stile_problems", &[], 0.0).await;
+
+    pipe_over(&gateway, "more.yaml");
+    gateway.metric_becomes("stile_problems", &[], 1.0).await;
+    says("more.yaml").await;
+    assert_eq!(gateway.get("/more/").send().await.status(), 200);
+    gateway.rename_over("more.yaml", more.to_string());
+    gateway.metric_becomes("stile_problems", &[], 0.0).await;
+}
+
+/// Puts a pipe that nobody writes to in the place of a file of the gateway.
+fn pipe_over(gateway: &Gateway, name: &str) {
+    let (pipe, file) = (gateway.folder().join("pipe"), gateway.folder().join(name));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
+    assert!(made.success());
+    std::fs::rename(pipe, file).expect("it is renamed");
 }
 
 #[tokio::test]
@@ -148,6 +188,75 @@ async fn definitions_that_cannot_be_used_change_nothing() {
 
     gateway.define(&good);
     gateway.metric_becomes("stile_problems", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn what_plugins_may_be_granted_is_taken_up_and_other_settings_of_the_runtime_wait() {
+    let upstream = Upstream::start();
+    let gateway = swapping(&upstream).grant("swap", ["log"]).start().await;
+    let mut definition = gateway.definition();
+
+    definition["runtime"]["grants_max"] = json!(["kv"]);
+    gateway.define(&definition);
+    let (status, body) = reload(&gateway).await;
+    assert_eq!(status, 422);
+    assert!(body["problems"].to_string().contains("`log` is not in `runtime.grants_max`"), "{body}");
+
+    definition["runtime"]["grants_max"] = json!(["kv", "log"]);
+    gateway.define(&definition);
+    let (status, body) = reload(&gateway).await;
+    assert_eq!((status, &body["needs_restart"]), (200, &json!([])), "{body}");
+
+    definition["runtime"]["instances_max"] = json!(9);
+    gateway.define(&definition);
+    assert_eq!(reload(&gateway).await.1["needs_restart"], json!(["runtime"]));
+}
+
+#[tokio::test]
+async fn a_definition_file_that_holds_nothing_changes_nothing() {
+    let upstream = Upstream::start();
+    let more = "apis:\n- { id: more, listen: { path: /more/ }, upstream: { url: \"http://127.0.0.1:1\" } }\n";
+    let builder = swapping(&upstream).file("more.yaml", more).set("/include", json!(["more.yaml"]));
+    let gateway = builder.start().await;
+
+    for nothing in ["", "\n  \n", "# apis:\n", "---\n"] {
+        std::fs::write(gateway.folder().join("more.yaml"), nothing).expect("it is written");
+        let (status, body) = reload(&gateway).await;
+        assert_eq!((status, &body["outcome"]), (422, &json!("refused")), "{nothing:?}: {body}");
+        let problems = body["problems"].to_string();
+        assert!(problems.contains("more.yaml: holds nothing") && problems.contains("apis: []"), "{problems}");
+        assert_eq!(gateway.get("/more/").send().await.status(), 502, "it is still there");
+    }
+    gateway.rename_over("more.yaml", "apis: []\n");
+    assert_eq!(reload(&gateway).await.0, 200);
+    assert_eq!(gateway.get("/more/").send().await.status(), 404);
+    assert_eq!(gateway.problems(), "");
+}
+
+#[test]
+fn what_a_reload_removes_is_told_as_a_warning() {
+    let log = log_of("reload::child");
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let removed = |kind: &str, name: &str| {
+        lines.iter().any(|line| line["level"] == "WARN" && line[kind] == name && line["outcome"] == "removed")
+    };
+    assert!(removed("api", "swap") && removed("plugin", "swap"), "{log}");
+    assert!(!removed("api", "stays"), "{log}");
+}
+
+/// A process of its own, because its log is the process's.
+#[tokio::test]
+#[ignore = "a test above runs it"]
+async fn child() {
+    let log = Log { format: LogFormat::Json, filter: "warn".to_owned(), access: AccessLog::Off };
+    stile::telemetry::log::init(&log).expect("the filter is good");
+    let upstream = Upstream::start();
+    let gateway = swapping(&upstream).and(api("stays").upstream(&upstream)).start().await;
+    let mut definition = gateway.definition();
+    definition["apis"] = json!([definition["apis"][1]]);
+    definition["plugins"] = json!({});
+    gateway.define(&definition);
+    assert_eq!(reload(&gateway).await.0, 200);
 }
 
 #[tokio::test]

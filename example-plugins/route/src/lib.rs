@@ -7,7 +7,8 @@
 //!   route:
 //!     file: plugins/route.wasm
 //!     grants: [upstream]
-//!     apis: { allow: [orders-beta] }    # the APIs that requests may be sent on to
+//!     upstream: { allow: [ "https://orders.us.example.com" ] }    # the servers that requests may be sent to
+//!     apis: { allow: [orders-beta] }                              # the APIs that requests may be sent on to
 //! ```
 //!
 //! and of an API, where keys with `region: us` in their metadata go to a server of their own, and those with `region: beta`

@@ -7,12 +7,12 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::answer::{Answer, json_answer};
-use super::{AdminState, Readiness};
+use super::{AdminState, PATHS, Readiness};
 
 /// Answers a path that is not below `/tyk/` or `/stile/`.
 pub(super) fn answer(method: &Method, path: &str, state: &AdminState) -> Answer {
     if !matches!(path, "/live" | "/ready" | "/metrics") {
-        let error = "not found; there are /live, /ready, /metrics, /tyk/keys, /tyk/policies, /stile/plugins";
+        let error = format!("not found; there are {PATHS}");
         return json_answer(StatusCode::NOT_FOUND, &json!({ "error": error }));
     }
     if !matches!(*method, Method::GET | Method::HEAD) {

@@ -53,6 +53,15 @@ pub(super) struct Reply {
     pub(super) is_whole: bool,
 }
 
+/// What a control port answers with. Another server that has JSON for every path does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Expected {
+    /// A list.
+    List,
+    /// An object with this field.
+    Field(&'static str),
+}
+
 impl ControlArgs {
     /// Finds the gateway and its secret.
     pub(super) fn client(&self) -> Result<Client, Failure> {
@@ -84,19 +93,31 @@ impl ControlArgs {
 }
 
 impl Client {
-    /// Sends a request and waits for its answer, which must be a success, in part at least.
-    pub(super) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Failure> {
+    /// Sends a request and waits for its answer, which must be a success, in part at least, and a control port's.
+    pub(super) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        expected: Expected,
+    ) -> Result<Reply, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::run)?;
         // A timer is made within a runtime only.
         let _entered = runtime.enter();
-        let answered = runtime.block_on(tokio::time::timeout(PATIENCE, self.exchange(method, path, body)));
+        let answered = runtime.block_on(tokio::time::timeout(PATIENCE, self.exchange(method, path, body, expected)));
         answered
             .map_err(|_| anyhow!("the gateway at {} does not answer within {} s", self.authority, PATIENCE.as_secs()))
             .and_then(|answered| answered)
             .map_err(Failure::Run)
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Reply> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        expected: Expected,
+    ) -> anyhow::Result<Reply> {
         let stream = TcpStream::connect(&self.authority).await.map_err(|error| {
             anyhow!(
                 "no gateway answers at {}: {error}\n  hint: is it running? name its control port with --control or --config",
@@ -120,14 +141,15 @@ impl Client {
         let bytes = bytes.map_err(|error| anyhow!("the answer cannot be read: {error}"))?.to_bytes();
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let is_whole = status.is_success();
-        if (is_whole || status == StatusCode::UNPROCESSABLE_ENTITY) && !body.is_null() {
+        if (is_whole || status == StatusCode::UNPROCESSABLE_ENTITY) && expected.is_met_by(&body) {
             return Ok(Reply { body, next, is_whole });
         }
         Err(self.refusal(status, &body))
     }
 
     fn refusal(&self, status: StatusCode, body: &Value) -> anyhow::Error {
-        let message = body.get("message").and_then(Value::as_str).map(|message| escaped(message, MESSAGE_BYTES_MAX));
+        let message = body.get("message").and_then(Value::as_str).filter(|_| !status.is_success());
+        let message = message.map(|message| escaped(message, MESSAGE_BYTES_MAX));
         match (status, message) {
             (StatusCode::FORBIDDEN, Some(_)) => anyhow!(
                 "the gateway at {} does not take this secret\n  hint: it is `control.secret` of its configuration, or in \
@@ -138,6 +160,18 @@ impl Client {
             (_, None) => {
                 anyhow!("what answers at {} is no control port (status {})", self.authority, status.as_u16())
             }
+        }
+    }
+}
+
+impl Expected {
+    /// What became of a change.
+    pub(super) const CHANGE: Self = Self::Field("action");
+
+    fn is_met_by(self, body: &Value) -> bool {
+        match self {
+            Self::List => body.is_array(),
+            Self::Field(name) => body.get(name).is_some(),
         }
     }
 }

@@ -116,6 +116,11 @@ impl Declared {
 }
 
 impl Standing {
+    /// Whether the plugin does not load for want of it.
+    pub(super) fn is_missing(&self) -> bool {
+        self.is_asked && !(self.is_granted && self.is_allowed)
+    }
+
     fn as_json(&self) -> Value {
         json!({
             "capability": self.capability.as_str(),

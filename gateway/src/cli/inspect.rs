@@ -38,7 +38,8 @@ struct Origin {
 }
 
 /// Reads a component file and writes what it says of itself, as text or JSON; with a configuration and the name of a plugin
-/// in it, also what that grants. Without a file, that plugin's own, which is fetched where it is elsewhere.
+/// in it, also what that grants: a grant that is missing is a failure. Without a file, that plugin's own, which is fetched where it
+/// is elsewhere.
 pub(super) fn inspect(
     file: Option<&Path>,
     declared: Option<(&Path, &str)>,
@@ -68,13 +69,19 @@ pub(super) fn inspect(
         if let (Some(declared), Some(rights), Some(fields)) = (&declared, &rights, value.as_object_mut()) {
             fields.extend(declared.fields(rights));
         }
-        return writeln!(out, "{value:#}").map_err(Failure::Output);
+        writeln!(out, "{value:#}").map_err(Failure::Output)?;
+    } else {
+        write_text(&generation, origin.as_ref(), out).map_err(Failure::Output)?;
+        if let (Some(declared), Some(rights)) = (&declared, &rights) {
+            declared.write_text(rights, out).map_err(Failure::Output)?;
+        }
     }
-    write_text(&generation, origin.as_ref(), out).map_err(Failure::Output)?;
-    if let (Some(declared), Some(rights)) = (&declared, &rights) {
-        declared.write_text(rights, out).map_err(Failure::Output)?;
+    let missing = rights.iter().flatten().filter(|standing| standing.is_missing()).count();
+    if missing == 0 {
+        return Ok(());
     }
-    Ok(())
+    out.flush().map_err(Failure::Output)?;
+    Err(Failure::Run(anyhow::anyhow!("grants missing: {missing}")))
 }
 
 impl Inspector {

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::control::{Client, ControlArgs, segment};
+use super::control::{Client, ControlArgs, Expected, segment};
 use super::table::{self, integer, text, texts};
 use crate::clock::Clock;
 
@@ -132,11 +132,12 @@ pub(super) fn run(command: KeyCommand, out: &mut dyn Write) -> Result<(), Failur
             }
             let path =
                 name.map_or_else(|| "/tyk/keys/create".to_owned(), |name| format!("/tyk/keys/{}", segment(&name)));
-            let made = control.client()?.send(Method::POST, &path, Some(&Value::Object(session)))?.body;
+            let made =
+                control.client()?.send(Method::POST, &path, Some(&Value::Object(session)), Expected::CHANGE)?.body;
             changed(&made, control.json, out)
         }
         KeyCommand::Get { key, control } => {
-            let session = control.client()?.send(Method::GET, &key.path(""), None)?.body;
+            let session = control.client()?.send(Method::GET, &key.path(""), None, Expected::Field("org_id"))?.body;
             if control.json {
                 return writeln!(out, "{session:#}").map_err(Failure::Output);
             }
@@ -148,18 +149,19 @@ pub(super) fn run(command: KeyCommand, out: &mut dyn Write) -> Result<(), Failur
             let mut session = match fields.base()? {
                 Some(session) => session,
                 // What its policies say is not the key's own.
-                None => object(client.send(Method::GET, &key.path("stored=1"), None)?.body).map_err(Failure::Run)?,
+                None => object(client.send(Method::GET, &key.path("stored=1"), None, Expected::Field("org_id"))?.body)
+                    .map_err(Failure::Run)?,
             };
             fields.put(&mut session);
             if let Some(inactive) = inactive {
                 session.insert("is_inactive".to_owned(), inactive.into());
             }
             let path = key.path(if keep_quota { "suppress_reset=1" } else { "" });
-            let made = client.send(Method::PUT, &path, Some(&Value::Object(session)))?.body;
+            let made = client.send(Method::PUT, &path, Some(&Value::Object(session)), Expected::CHANGE)?.body;
             changed(&made, control.json, out)
         }
         KeyCommand::Delete { key, control } => {
-            let made = control.client()?.send(Method::DELETE, &key.path(""), None)?.body;
+            let made = control.client()?.send(Method::DELETE, &key.path(""), None, Expected::CHANGE)?.body;
             changed(&made, control.json, out)
         }
     }
@@ -232,7 +234,7 @@ fn list(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failure>
     let mut all = Vec::new();
     let mut cursor = String::new();
     loop {
-        let part = client.send(Method::GET, &format!("/tyk/keys?limit=1000{cursor}"), None)?;
+        let part = client.send(Method::GET, &format!("/tyk/keys?limit=1000{cursor}"), None, Expected::Field("keys"))?;
         let keys = part.body.get("keys").and_then(Value::as_array).cloned().unwrap_or_default();
         if json {
             all.extend(keys);

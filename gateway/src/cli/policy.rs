@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::control::{Client, ControlArgs, segment};
+use super::control::{Client, ControlArgs, Expected, segment};
 use super::key::{changed, read};
 use super::table::{self, text, texts};
 
@@ -59,7 +59,7 @@ pub(super) fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<(), Fai
             table::table(out, &heads, &rows).map_err(Failure::Output)
         }
         PolicyCommand::Get { id, control } => {
-            let policy = control.client()?.send(Method::GET, &path(&id), None)?.body;
+            let policy = control.client()?.send(Method::GET, &path(&id), None, Expected::Field("id"))?.body;
             if control.json {
                 return writeln!(out, "{policy:#}").map_err(Failure::Output);
             }
@@ -71,11 +71,11 @@ pub(super) fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<(), Fai
         }
         PolicyCommand::Put { file, control } => {
             let policy = read(&file).map_err(Failure::Usage)?;
-            let made = control.client()?.send(Method::POST, "/tyk/policies", Some(&policy))?.body;
+            let made = control.client()?.send(Method::POST, "/tyk/policies", Some(&policy), Expected::CHANGE)?.body;
             changed(&made, control.json, out)
         }
         PolicyCommand::Delete { id, control } => {
-            let made = control.client()?.send(Method::DELETE, &path(&id), None)?.body;
+            let made = control.client()?.send(Method::DELETE, &path(&id), None, Expected::CHANGE)?.body;
             changed(&made, control.json, out)
         }
     }
@@ -88,7 +88,7 @@ fn path(id: &str) -> String {
 fn all(client: &Client) -> Result<Vec<Value>, Failure> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
-        let part = client.send(Method::GET, &format!("/tyk/policies?limit=100{cursor}"), None)?;
+        let part = client.send(Method::GET, &format!("/tyk/policies?limit=100{cursor}"), None, Expected::List)?;
         all.extend(part.body.as_array().into_iter().flatten().cloned());
         let Some(next) = part.next else { return Ok(all) };
         cursor = format!("&cursor={next}");

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::Failure;
-use super::control::{ControlArgs, segment};
+use super::control::{ControlArgs, Expected, segment};
 use super::table::{self, text, texts};
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct ReloadArgs {
 /// Reloads, and says what became of everything that did not stay as it was.
 pub(super) fn run(args: &ReloadArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let path = if args.group { "/stile/reload/group" } else { "/stile/reload" };
-    let reply = args.control.client()?.send(Method::POST, path, None)?;
+    let reply = args.control.client()?.send(Method::POST, path, None, Expected::Field("outcome"))?;
     if args.control.json {
         writeln!(out, "{:#}", reply.body).map_err(Failure::Output)?;
     } else {
@@ -67,7 +67,7 @@ fn told(body: &Value, out: &mut dyn Write) -> std::io::Result<()> {
 
 /// Lists the plugins of a running gateway.
 pub(super) fn plugins(control: &ControlArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let plugins = control.client()?.send(Method::GET, "/stile/plugins", None)?.body;
+    let plugins = control.client()?.send(Method::GET, "/stile/plugins", None, Expected::List)?.body;
     if control.json {
         return writeln!(out, "{plugins:#}").map_err(Failure::Output);
     }
@@ -90,7 +90,7 @@ pub(super) fn plugins(control: &ControlArgs, out: &mut dyn Write) -> Result<(), 
 /// Ends the quarantine of a plugin.
 pub(super) fn release(name: &str, control: &ControlArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let path = format!("/stile/plugins/{}/release", segment(name));
-    let released = control.client()?.send(Method::POST, &path, None)?.body;
+    let released = control.client()?.send(Method::POST, &path, None, Expected::CHANGE)?.body;
     if control.json {
         return writeln!(out, "{released:#}").map_err(Failure::Output);
     }

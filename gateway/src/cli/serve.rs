@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::progress::Progress;
 use super::{Failure, this_program};
+use crate::admin;
 use crate::app;
 use crate::clock::Clock;
 use crate::live::Builder;
@@ -59,7 +60,7 @@ fn run(gateway: &Gateway) -> Result<(), Failure> {
         tracing::info!(target: "stile::start", %address, "listening");
     }
     if let Some(address) = running.control() {
-        tracing::info!(target: "stile::start", %address, "control port: /live, /ready, /metrics, /tyk/keys, /tyk/policies");
+        tracing::info!(target: "stile::start", %address, "control port: {}", admin::PATHS);
     }
     let mut next_signal = || {
         runtime.block_on(async {

@@ -17,7 +17,7 @@ use super::{Builder, Effect, Live, Problem, Report, Snapshot, files};
 use crate::clock::Clock;
 use crate::fetch::Fetcher;
 use crate::files::Stamp;
-use crate::model::gateway::Gateway;
+use crate::model::gateway::{Gateway, Runtime};
 use crate::plugin::load::Loader;
 use crate::spec;
 use crate::store::{PolicyCache, Store};
@@ -303,8 +303,14 @@ impl State {
     }
 
     fn take_up(&mut self, is_unread: bool, asks_elsewhere: bool, tries_refused_again: bool) -> Reloaded {
-        if is_unread && let Err(refused) = self.read() {
-            return self.refuse(refused);
+        // What makes definitions unusable may be the file of a plugin, such as one that is not there.
+        if (is_unread || !self.refused.is_empty())
+            && let Err(refused) = self.read()
+        {
+            if is_unread {
+                return self.refuse(refused);
+            }
+            self.refused = refused;
         }
         self.build(|mut builder| {
             if asks_elsewhere {
@@ -378,6 +384,14 @@ impl State {
     /// Sections that only a new process takes up.
     fn restart(&self) -> Vec<&'static str> {
         let (now, new) = (&self.running, &self.gateway);
+        // What plugins may be granted is looked at whenever definitions are read, and by nobody else.
+        let runtime = Runtime {
+            grants_max: now.runtime.grants_max.clone(),
+            outgoing_http_max: now.runtime.outgoing_http_max.clone(),
+            upstream_max: now.runtime.upstream_max.clone(),
+            apis_max: now.runtime.apis_max.clone(),
+            ..new.runtime.clone()
+        };
         let sections = [
             ("listen", now.listeners == new.listeners),
             ("control", now.control == new.control),
@@ -386,7 +400,7 @@ impl State {
             ("workers", now.workers == new.workers),
             ("trusted_proxies", now.trusted_proxies == new.trusted_proxies),
             ("limits", now.limits == new.limits),
-            ("runtime", now.runtime == new.runtime),
+            ("runtime", now.runtime == runtime),
             ("fetch", now.fetch == new.fetch),
             ("log", now.log == new.log),
             ("analytics", now.analytics == new.analytics),

@@ -77,7 +77,8 @@ impl Report {
         self.outcomes().any(|outcome| matches!(outcome, Outcome::Added | Outcome::Changed | Outcome::Removed))
     }
 
-    /// Writes a line for each API and plugin that did not stay as it was, or could not become what it should.
+    /// Writes a line for each API and plugin that did not stay as it was, or could not become what it should. One that is gone is
+    /// a warning: callers may still want it.
     pub fn log(&self) {
         for (plugin, outcome, versions) in &self.plugins {
             let digest = |digest: Option<Digest>| digest.map(|digest| digest.short());
@@ -86,6 +87,9 @@ impl Report {
             match outcome.reason() {
                 Some(reason) => tracing::error!(%plugin, outcome = outcome_name, now, reason, "plugin reloaded"),
                 None if *outcome == Outcome::Unchanged => {}
+                None if *outcome == Outcome::Removed => {
+                    tracing::warn!(%plugin, outcome = outcome_name, before, "plugin removed: no definition declares it any more");
+                }
                 None => tracing::info!(%plugin, outcome = outcome_name, before, now, "plugin reloaded"),
             }
         }
@@ -94,6 +98,9 @@ impl Report {
             match outcome.reason() {
                 Some(reason) => tracing::error!(%api, outcome = outcome_name, reason, "API reloaded"),
                 None if *outcome == Outcome::Unchanged => {}
+                None if *outcome == Outcome::Removed => {
+                    tracing::warn!(%api, outcome = outcome_name, "API removed: no definition has it any more");
+                }
                 None => tracing::info!(%api, outcome = outcome_name, "API reloaded"),
             }
         }

@@ -2,7 +2,6 @@
 //!
 //! TLS 1.2 and 1.3 by rustls with *ring*. Files are looked at again every second; a broken pair never replaces a good one.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +16,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 
-use crate::files::Stamp;
+use crate::files::{self, Stamp};
 use crate::model::gateway::ListenerTls;
 
 /// What is wrong with a listener's certificate files.
@@ -188,7 +187,7 @@ impl Contents {
     fn read(files: &ListenerTls) -> Result<Self, TlsError> {
         // Stamps first: a write in between is found by the next look.
         let stamps = stamps(files)?;
-        let read = |file: &Path| fs::read(file).map_err(|source| unreadable(file, source));
+        let read = |file: &Path| files::read(file).map_err(|source| unreadable(file, source));
         Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)?, stamps })
     }
 

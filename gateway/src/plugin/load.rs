@@ -25,6 +25,7 @@ use super::quarantine::Quarantine;
 use super::shape;
 use super::v0_1::Exports;
 use super::v0_1::lift::{self, DescriptionInvalid};
+use crate::files;
 use crate::model::api::{Api, Auth, HookUse, PolicyGrant};
 use crate::model::digest::Digest;
 use crate::model::edit_rules::EditRules;
@@ -437,7 +438,7 @@ impl PluginFile {
             file: file.to_owned(),
             reason: error.to_string(),
         };
-        let opened = std::fs::File::open(file).map_err(failed)?;
+        let opened = files::open(file).map_err(failed)?;
         let (bytes, bytes_max) = (opened.metadata().map_err(failed)?.len(), spec.limits.file_bytes_max);
         let too_large = |bytes| LoadError::TooLarge { plugin: plugin.clone(), file: file.to_owned(), bytes, bytes_max };
         if bytes > bytes_max {
@@ -479,8 +480,7 @@ impl PluginFile {
 fn read_signature(file: &Path) -> Result<Vec<u8>, Doubt> {
     use std::io::Read as _;
     let mut signature = Vec::new();
-    let read =
-        std::fs::File::open(file).and_then(|opened| opened.take(SIGNATURE_BYTES_MAX).read_to_end(&mut signature));
+    let read = files::open(file).and_then(|opened| opened.take(SIGNATURE_BYTES_MAX).read_to_end(&mut signature));
     let unsigned =
         |error: std::io::Error| Doubt::Unsigned { place: file.display().to_string(), reason: error.to_string() };
     read.map_err(unsigned)?;

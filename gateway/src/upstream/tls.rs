@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 
 use rustls::pki_types::pem::PemObject as _;
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::files;
 use crate::model::api::UpstreamTls;
 
 /// The TLS settings of a target. Loaded at most once, then only looked at.
@@ -146,11 +147,11 @@ fn system() -> Result<Loaded, TlsError> {
 }
 
 /// Files are told apart by what is in them, so a renewed authority is seen when an API loads again.
-fn from_file(path: &PathBuf) -> Result<Loaded, TlsError> {
+fn from_file(path: &Path) -> Result<Loaded, TlsError> {
     type Shared = HashMap<Vec<u8>, [Weak<ClientConfig>; 3]>;
     static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
 
-    let pem = std::fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source })?;
+    let pem = files::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some([h1, h2, both]) = shared.get(&pem).map(|configs| configs.each_ref().map(Weak::upgrade))
         && let (Some(h1), Some(h2), Some(both)) = (h1, h2, both)
@@ -159,7 +160,7 @@ fn from_file(path: &PathBuf) -> Result<Loaded, TlsError> {
     }
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|source| TlsError::Pem { path: path.clone(), source })?;
+        let certificate = certificate.map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
         roots.add(certificate)?;
     }
     if roots.is_empty() {

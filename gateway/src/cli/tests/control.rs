@@ -162,3 +162,39 @@ fn a_refusal_says_what_to_do() {
     let (_, result) = output(&["key", "list", "--config", "/none.yaml"]);
     assert!(matches!(result, Err(Failure::Usage(_))));
 }
+
+/// A server that has this for every request, and the URL that it is reached at.
+fn stranger(answer: &'static str) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        let (mut caller, _) = listener.accept().expect("a caller");
+        let (mut head, mut piece) = (Vec::new(), [0; 1_024]);
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = caller.read(&mut piece).expect("it asks");
+            head.extend_from_slice(&piece[..read]);
+        }
+        write!(caller, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).expect("it listens");
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn json_of_another_server_is_no_answer() {
+    for command in
+        ["reload", "plugin list", "plugin release a", "key list", "key get a", "policy list", "policy delete a"]
+    {
+        for answer in ["{}", r#"{"message":"hello"}"#, "\"hello\"", "null"] {
+            for json in [&[][..], &["--json"]] {
+                let control = stranger(answer);
+                let options = ["--control", &control, "--secret", "s"];
+                let arguments: Vec<&str> = command.split(' ').chain(options).chain(json.iter().copied()).collect();
+                let (text, result) = output(&arguments);
+                assert_eq!(text, "", "{arguments:?}: {answer}");
+                let Err(Failure::Run(error)) = result else { panic!("{arguments:?}: {answer}: {result:?}") };
+                assert!(format!("{error:#}").contains("is no control port (status 200)"), "{arguments:?}: {error:#}");
+            }
+        }
+    }
+}

@@ -20,6 +20,7 @@ use crate::model::plugin::{Limits, PluginSpec};
 use crate::plugin::v0_1::bindings::stile::plugin::types;
 use crate::plugin::v0_1::lift::{Invalid, Lift};
 use crate::plugin::verdict::{Facts, Reply};
+use crate::telemetry::text::escaped;
 use imports::apis::{Error, Outgoing};
 
 /// The way to APIs of one loaded version of a plugin, over all APIs and cores.
@@ -118,13 +119,14 @@ impl Host {
         let limits = &self.limits;
         let until = Instant::now()
             + request.timeout_ms.map_or(limits.api_time_max, Duration::from_millis).min(limits.api_time_max);
-        let mut telling = Telling::new(identity, None);
+        let telling = Telling::new(identity, Some(escaped(&request.api_id, ID_BYTES_MAX).into_owned()));
         let checked = (|| {
             let cause = self.cause.clone().ok_or(Refused::Hook)?;
             let loopback = self.loopback.clone().ok_or(Refused::Hook)?;
             let gate = identity.api_gate.clone().ok_or(Refused::NotAllowed)?;
-            let listed = gate.allow.iter().find(|id| id.as_str() == request.api_id).ok_or(Refused::NotAllowed)?;
-            telling.to = Some(listed.clone());
+            if !gate.allow.iter().any(|id| id.as_str() == request.api_id) {
+                return Err(Refused::NotAllowed);
+            }
             if u64::try_from(request.body.len()).is_ok_and(|bytes| bytes > limits.api_request_bytes_max) {
                 return Err(Refused::RequestBytes);
             }
@@ -246,14 +248,15 @@ impl From<Reply> for types::Reply {
 /// Tells once what became of a call, whatever ends it.
 struct Telling {
     identity: Arc<Identity>,
-    to: Option<ApiId>,
+    /// The API that it named, as it may be shown.
+    to: Option<String>,
     begun: Instant,
     outcome: &'static str,
 }
 
 impl Telling {
     /// Until something else is told, the call counts as given up.
-    fn new(identity: &Arc<Identity>, to: Option<ApiId>) -> Self {
+    fn new(identity: &Arc<Identity>, to: Option<String>) -> Self {
         Self { identity: identity.clone(), to, begun: Instant::now(), outcome: "aborted" }
     }
 
@@ -268,7 +271,7 @@ impl Drop for Telling {
         self.identity.api_calls.ended(self.outcome, time);
         tracing::debug!(
             target: "stile::outgoing", api = %self.identity.api, plugin = %self.identity.plugin,
-            to = self.to.as_ref().map_or("-", ApiId::as_str), outcome = self.outcome,
+            to = self.to.as_deref().unwrap_or("-"), outcome = self.outcome,
             time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "call of a plugin to an API"
         );
     }
@@ -283,3 +286,6 @@ fn bytes_of_answer(reply: &Reply) -> usize {
     let headers: usize = reply.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     reply.body.len() + headers
 }
+
+/// As long as ids are.
+const ID_BYTES_MAX: usize = 128;

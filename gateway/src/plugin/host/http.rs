@@ -140,9 +140,10 @@ impl Sender {
         let identity = self.identity.as_ref().ok_or(Refused::Hook)?;
         let mut telling = Telling::new(identity);
         let prepared = (|| {
+            let (mut parts, body) = request.into_parts();
+            telling.asked(&parts.uri);
             let outlet = self.outlet.as_ref().filter(|_| self.is_open).ok_or(Refused::Hook)?;
             let gate = identity.gate.as_ref().ok_or(Refused::NotAllowed)?;
-            let (mut parts, body) = request.into_parts();
             let (site, target) = gate.target(&parts.uri)?;
             telling.to(&site.origin().host);
             gate::check_method(&parts.method)?;

@@ -13,6 +13,7 @@ use super::report::{Place, Report, Source};
 use super::shape::Shape;
 use super::validate::validate;
 use super::{raw_api, raw_plugin, raw_policy, text};
+use crate::files;
 
 /// A file whose parts have the right shape, as far as they have it.
 pub(super) struct Parsed<T> {
@@ -69,6 +70,13 @@ pub(super) fn parse_file<T: DeserializeOwned>(
         }
     };
 
+    if value.is_null() {
+        // Half of a file that is being written looks like that, and would take away all that the whole one has.
+        let hint = "where it is to declare nothing, say so: `apis: []`, or in TOML `apis = []`";
+        report.error(&place, "holds nothing: it is empty, or has comments alone", hint);
+        return None;
+    }
+
     let (secret, unset) = text::expand(&mut value, environment);
     let whole = Place::root(Rc::new(source(secret.clone())));
     let (mut shape, mut found) = (Report::default(), Report::default());
@@ -100,7 +108,7 @@ pub(super) fn parse_file<T: DeserializeOwned>(
 /// The text of a file, within bounds.
 pub(super) fn read_text(file: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let file = std::fs::File::open(file).map_err(|e| e.to_string())?;
+    let file = files::open(file).map_err(|e| e.to_string())?;
     let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if u64::try_from(bytes).is_ok_and(|bytes| bytes > FILE_BYTES_MAX) {
         return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));

@@ -6,6 +6,7 @@ use super::raw_outgoing as raw;
 use super::raw_plugin::Apis;
 use super::report::{Place, Report};
 use super::{Definitions, Environment};
+use crate::files;
 use crate::model::gateway::Gateway;
 use crate::model::id::ApiId;
 use crate::model::outgoing::{Destination, OutgoingHttp};
@@ -191,7 +192,7 @@ fn read(path: &std::path::Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
     // Two bytes more for a line break, one more to see that there is too much.
-    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let read = files::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     let fits = u64::try_from(read).is_ok_and(|read| read <= FILE_BYTES_MAX);
     if fits { Ok(text) } else { Err(std::io::ErrorKind::FileTooLarge.into()) }
 }

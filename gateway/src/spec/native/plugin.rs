@@ -71,11 +71,17 @@ pub(super) fn convert(
 
 /// Where its component is. A file on this machine must be there.
 fn source(raw: &raw::Plugin, place: &Place, report: &mut Report) -> Option<Source> {
-    if !raw.file.contains("://") {
+    let Some((scheme, _)) = raw.file.split_once("://") else {
         return existing(&raw.file, place, "plugin file", report).map(Source::File);
-    }
+    };
     let hint = "such as `https://plugins.example.com/headers.wasm` or `oci://registry.example.com/headers:1.2`";
-    let parsed = Source::parse(&raw.file).map_err(|error| report.invalid(place, &raw.file, "a source", error, hint));
+    // A query may hold something that opens doors, and so may what looks like one.
+    let shown = match raw.file.split_once('?') {
+        None => &raw.file,
+        Some((_, query)) if query.contains('@') => scheme,
+        Some((before, _)) => before,
+    };
+    let parsed = Source::parse(&raw.file).map_err(|error| report.invalid(place, shown, "a source", error, hint));
     let source = parsed.ok()?;
     if source.is_exposed() && raw.sha256.is_none() {
         let hint = "add `sha256: …` to the plugin, or write `https://`";

@@ -1,5 +1,6 @@
 //! Collects problems, each with its place, and keeps values of the environment out of their texts.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -126,14 +127,29 @@ impl Place {
         self.source.file.parent().unwrap_or(Path::new("")).join(relative)
     }
 
-    /// The value as a text may show it.
+    /// The value as a text may show it: short, and a URL without its user and password.
     pub(super) fn shown(&self, value: &str) -> String {
         if self.source.secret.contains(&self.path) {
             return "the value from the environment".to_owned();
         }
+        let value = without_user(value);
         let short: String = value.chars().take(SHOWN_CHARS_MAX).collect();
         let dots = if short.len() < value.len() { "…" } else { "" };
         format!("`{}{dots}`", short.escape_debug())
+    }
+}
+
+/// A URL without what stands before an `@`. In one that is refused nobody knows where a password ends: rather more than less.
+fn without_user(value: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = value.split_once("://") else { return Cow::Borrowed(value) };
+    let user = match rest.rsplit_once('@') {
+        // The last one is that of a manifest in a registry.
+        Some((before, after)) if after.starts_with("sha256:") => before.rsplit_once('@').map(|(user, _)| user),
+        other => other.map(|(user, _)| user),
+    };
+    match user.and_then(|user| rest.strip_prefix(user)) {
+        Some(rest) => Cow::Owned(format!("{scheme}://***{rest}")),
+        None => Cow::Borrowed(value),
     }
 }
 

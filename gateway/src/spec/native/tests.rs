@@ -236,6 +236,21 @@ fn files_that_are_not_there_are_named_in_full() {
 }
 
 #[test]
+fn no_password_of_a_url_is_repeated() {
+    for (url, shown) in [
+        ("HTTPS://user:password@x/x.wasm", "`HTTPS://***@x/x.wasm` is not a source"),
+        ("https://user:pass@word/@x/x.wasm", "`https://***@x/x.wasm` is not a source"),
+        ("ftp://x/x.wasm?key=password", "`ftp://x/x.wasm` is not a source"),
+        ("ftp://user:pass?word@x/x.wasm", "`ftp` is not a source"),
+        ("oci://user:password@x/h@sha256:12", "`oci://***@x/h@sha256:12` is not a source"),
+        ("oci://x/h@sha256:12", "`oci://x/h@sha256:12` is not a source"),
+    ] {
+        check(&plugin(&format!("file: \"{url}\"")), &format!("error plugins.a.file: {shown}"));
+    }
+    check(&api("upstream: { url: \"http://user:password@a\" }"), "error apis[0].upstream.url: `http://***@a`");
+}
+
+#[test]
 fn plugins_must_be_declared_and_used() {
     check(
         &api("hooks: { pre: [ aa ] }"),

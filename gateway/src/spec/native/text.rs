@@ -7,18 +7,20 @@ use serde_json::{Map, Value};
 
 use super::report::{join_item, join_key};
 
-/// Reads the text of a file. The error is a sentence for people, with line and column.
+/// Reads the text of a file: null where it has nothing but spaces and comments. The error is a sentence for people, with line and
+/// column.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Value, String> {
     let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let mut value = match extension {
         "yaml" | "yml" => yaml(text)?,
-        "toml" => toml::from_str(text).map_err(|e| toml_error(text, &e)).map(with_times_as_text)?,
+        "toml" => match toml::from_str::<Map<String, Value>>(text).map_err(|e| toml_error(text, &e))? {
+            // TOML has no other way to say nothing.
+            nothing if nothing.is_empty() => Value::Null,
+            table => with_times_as_text(Value::Object(table)),
+        },
         "json" => serde_json::from_str(text).map_err(|e| format!("not valid JSON: {e}"))?,
         _ => return Err("the file's extension says neither YAML nor TOML".to_owned()),
     };
-    if value.is_null() {
-        value = Value::Object(Map::new());
-    }
     drop_nulls(&mut value);
     Ok(value)
 }
@@ -202,11 +204,22 @@ mod tests {
         check_yaml("a: off", r#"{"a":"off"}"#);
         check_yaml("a: 1_000", r#"{"a":1000}"#);
         check_yaml("a:\nb: 1", r#"{"b":1}"#);
-        check_yaml("", "{}");
+        check_yaml("{}", "{}");
+        for nothing in ["", " \n", "# a: 1\n", "---\n", "--- # a\n...\n"] {
+            check_yaml(nothing, "null");
+        }
         check_yaml("a: 1\na: 2", "duplicate mapping key `a` is not allowed here at line 2, column 1");
         check_yaml("a: 1\n---\nb: 1", "not valid YAML");
         check_yaml("a: !x 1", "not valid YAML");
         check_yaml("a: [", "not valid YAML");
+    }
+
+    #[test]
+    fn toml_without_a_key_is_nothing() {
+        for (text, expected) in [("", "null"), ("\n # a = 1\n", "null"), ("[a]", r#"{"a":{}}"#)] {
+            let found = parse(Path::new("x.toml"), text).expect("it is TOML");
+            assert_eq!(found.to_string(), expected, "{text}");
+        }
     }
 
     #[test]

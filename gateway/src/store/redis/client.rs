@@ -9,6 +9,7 @@ use redis::{
     IntoConnectionInfo as _, RedisConnectionInfo, RedisResult, TlsCertificates, Value,
 };
 
+use crate::files;
 use crate::model::store::{RedisSettings, RedisTls};
 use crate::store::error::OpenError;
 
@@ -133,7 +134,7 @@ fn info(settings: &RedisSettings, (host, port): &(String, u16)) -> RedisResult<C
 
 fn certificates(tls: &RedisTls) -> Result<TlsCertificates, OpenError> {
     let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| OpenError::Redis(format!("`{}` cannot be read: {error}", path.display())))
+        files::read(path).map_err(|error| OpenError::Redis(format!("`{}` cannot be read: {error}", path.display())))
     };
     let client_tls = match &tls.certificate {
         None => None,

@@ -1,5 +1,6 @@
 //! What is looked at before a request leaves, and what is told of it afterwards.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::model::api::{Origin, Upstream, UpstreamProtocol, UpstreamTls};
 use crate::model::outgoing::{self, Destination, Site};
 use crate::model::plugin::{Limits, PluginSpec};
 use crate::plugin::host::Identity;
+use crate::telemetry::text::escaped;
 use crate::upstream::{Target, TargetError, UpstreamError};
 
 /// The way out of one loaded version of a plugin, over all APIs and cores: its list, its connections, its limits.
@@ -233,6 +235,8 @@ impl From<Refused> for Error {
 /// Tells once what became of a request, whatever ends it.
 pub(super) struct Telling {
     identity: Arc<Identity>,
+    /// Where it wanted to go, until it may.
+    asked: Option<Uri>,
     host: Option<Arc<str>>,
     begun: Instant,
     outcome: Option<Refused>,
@@ -242,10 +246,15 @@ impl Telling {
     /// Until something else is told, the request counts as given up.
     pub(super) fn new(identity: &Arc<Identity>) -> Self {
         let (identity, begun) = (Arc::clone(identity), Instant::now());
-        Self { identity, host: None, begun, outcome: Some(Refused::Aborted) }
+        Self { identity, asked: None, host: None, begun, outcome: Some(Refused::Aborted) }
+    }
+
+    pub(super) fn asked(&mut self, uri: &Uri) {
+        self.asked = Some(uri.clone());
     }
 
     pub(super) fn to(&mut self, host: &Arc<str>) {
+        self.asked = None;
         self.host = Some(Arc::clone(host));
     }
 
@@ -256,6 +265,19 @@ impl Telling {
     pub(super) fn tell_ended(mut self, ended: Result<(), Refused>) {
         self.outcome = ended.err();
     }
+
+    fn host(&self) -> Cow<'_, str> {
+        let asked = || self.asked.as_ref().and_then(Uri::host).map(|host| escaped(host, PLACE_BYTES_MAX));
+        self.host.as_deref().map(Cow::Borrowed).or_else(asked).unwrap_or(Cow::Borrowed("-"))
+    }
+
+    /// Of a request that may not go where it wants to: what a list would have to name.
+    fn place(&self) -> Option<String> {
+        let asked = self.asked.as_ref()?;
+        let port = asked.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        let place = format!("{}://{}{port}", asked.scheme_str()?, asked.host()?);
+        Some(escaped(&place, PLACE_BYTES_MAX).into_owned())
+    }
 }
 
 impl Drop for Telling {
@@ -263,15 +285,17 @@ impl Drop for Telling {
         let outcome = self.outcome.map_or("ok", Refused::as_str);
         let time = self.begun.elapsed();
         self.identity.outgoing.ended(outcome, time);
-        // Of the place the host only: paths and queries may hold what nobody should read.
+        // Of the place nothing more: users, paths and queries may hold what nobody should read.
         tracing::debug!(
             target: "stile::outgoing", api = %self.identity.api, plugin = %self.identity.plugin,
-            host = self.host.as_deref().unwrap_or("-"), outcome,
+            host = &*self.host(), place = self.place().as_deref(), outcome,
             time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "request of a plugin"
         );
     }
 }
 
+/// More than any name of a host has, with scheme and port.
+const PLACE_BYTES_MAX: usize = 280;
 /// Below what servers commonly have.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 

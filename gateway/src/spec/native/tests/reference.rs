@@ -182,10 +182,10 @@ fn the_reference_shows_the_defaults() {
 }
 
 #[test]
-fn an_empty_file_means_the_defaults_of_the_model() {
-    let file: raw::File = serde_json::from_value(json!({})).expect("an empty file");
+fn a_file_that_says_nothing_means_the_defaults_of_the_model() {
+    let file: raw::File = serde_json::from_value(json!({})).expect("a file");
     let folder = Folder::new();
-    folder.write("stile.yaml", "");
+    folder.write("stile.yaml", "apis: []");
     let (gateway, _) = crate::spec::read(&folder.path("stile.yaml")).expect("a configuration");
     assert_eq!(gateway.limits, crate::model::gateway::ServerLimits::default());
     assert_eq!(gateway.runtime, crate::model::gateway::Runtime::default());
