@@ -355,7 +355,8 @@ impl Origin {
         }
         let port = match authority.port() {
             Some(port) => Some(port.as_u16()).filter(|port| *port != 0)?,
-            None if authority.as_str().ends_with(':') => return None,
+            // What comes after the host is no port.
+            None if authority.as_str() != authority.host() => return None,
             None => {
                 if tls {
                     443
@@ -395,6 +396,30 @@ impl std::fmt::Display for CredentialSource {
             Self::Header(name) => write!(f, "header `{name}`"),
             Self::Query(name) => write!(f, "query parameter `{name}`"),
             Self::Cookie(name) => write!(f, "cookie `{name}`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_a_port_or_nothing() {
+        let read = |text: &str| Origin::parse(text).map(|origin| origin.to_string());
+        for (text, origin) in [
+            ("http://A.test", "http://a.test"),
+            ("https://a.test:443/", "https://a.test"),
+            ("http://a.test:8080", "http://a.test:8080"),
+            ("https://[::1]:8443", "https://[::1]:8443"),
+            ("http://[::1]", "http://[::1]"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(origin), "{text}");
+        }
+        let ports = ["http://a:80x", "https://a:99999", "http://a:", "http://a:0", "http://[::1]:", "http://a:-1"];
+        let others = ["a.test", "ftp://a", "http://", "http://u@a", "http://u:p@a", "http://a/path", "http://a?q"];
+        for text in ports.iter().chain(&others) {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 }
